@@ -1,0 +1,211 @@
+"""Files and models: a QuantModel to bytes and back, and bytes to samples, all through the C++ core. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from fractions import Fraction
+from math import floor
+from os import PathLike
+from pathlib import Path
+from typing import Any, Mapping, Sequence
+
+import numpy as np
+
+from doh import _core
+from doh.model import DTYPE, BiasScale, QuantModel, Scale, Target
+
+Source = bytes | bytearray | memoryview | np.ndarray | str | PathLike
+
+
+@dataclass(frozen=True)
+class Info:
+    """What a header says (docs/format.md, section 2); sizes in bytes, `work` in multiply-adds of a full decode."""
+
+    version: int
+    signal: str
+    sample_type: str
+    shape: tuple[int, ...]
+    channels: int
+    width: int
+    depth: int
+    frequencies: int
+    ladder: str
+    generator: str
+    seed: int
+    latents: int
+    weights: int
+    points: int
+    samples_bytes: int
+    work: int
+    header_bytes: int
+    payload_bytes: int
+    samples_crc: int
+    file_crc: int
+    bytes: int
+
+    @property
+    def bpp(self) -> float:
+        """Bits of the file for each grid point."""
+        return 8 * self.bytes / self.points
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(DTYPE[self.sample_type])
+
+
+def load(source: Source) -> bytes | bytearray | memoryview | np.ndarray:
+    """The bytes of a file that is named by a path; bytes-like objects are passed on. Raises OSError."""
+    return Path(source).read_bytes() if isinstance(source, (str, PathLike)) else source
+
+
+def read_info(source: Source, limits: Mapping[str, int] | None = None) -> Info:
+    """The header of a .doh file (a path or its bytes). Raises DohError for anything that is not one, or is beyond `limits` (section 11)."""
+    data = load(source)
+    raw = _core.read_info(data, _limits(limits))
+    raw["bytes"] = memoryview(data).nbytes
+    return Info(**{f.name: raw[f.name] for f in fields(Info)})
+
+
+def decode(
+    source: Source,
+    *,
+    scale: float | Fraction | str = 1,
+    crop: Sequence[int] | None = None,
+    grid: Sequence[int] | None = None,
+    offset: Sequence[int] | None = None,
+    extent: Sequence[int] | None = None,
+    limits: Mapping[str, int] | None = None,
+    threads: int = 1,
+) -> np.ndarray:
+    """Decodes a .doh file (a path or its bytes) to samples of shape (*extent, channels), dtype uint8, uint16 or int16.
+
+    The default is the stored grid, checked against the file's own checksum of its samples. `scale` zooms every dimension (a number or a fraction such as "3/2");
+    `crop` = (offsets..., extents...) in points of the stored grid, slowest dimension first, is zoomed along. Instead of these, `grid`, `offset` and `extent` give any box
+    of any grid exactly (docs/format.md, section 7). The cost is in proportion to the box. Raises DohError, OSError; ValueError for a crop outside the signal.
+    """
+    data = load(source)
+    info = read_info(data, {**(limits or {}), "max_samples": 1 << 40, "max_work": (1 << 64) - 1})
+    if grid is None:
+        if offset is not None or extent is not None:
+            raise ValueError("offset and extent go with grid; use crop for a box of the stored grid")
+        grid, offset, extent = zoomed_box(info.shape, scale, crop)
+    elif crop is not None or Fraction(scale) != 1:
+        raise ValueError("give either grid, offset and extent, or scale and crop")
+    offset = tuple(offset or (0,) * len(grid))
+    extent = tuple(extent or (g - o for g, o in zip(grid, offset)))
+    whole = tuple(grid) == info.shape == extent
+    box = {} if whole else {"grid": tuple(grid), "offset": offset, "extent": extent}
+    _core.check_region(data, limits=_limits(limits), **box)  # before a buffer of that size is asked for
+    out = np.empty((*extent, info.channels), info.dtype)
+    _core.decode(data, out, limits=_limits(limits), threads=threads, **box)
+    return out
+
+
+def zoomed_box(
+    shape: tuple[int, ...], scale: float | Fraction | str = 1, crop: Sequence[int] | None = None
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """(grid, offset, extent) for a zoom of the whole signal by `scale` and a crop given in points of the stored grid. Raises ValueError."""
+    try:
+        factor = Fraction(scale) if not isinstance(scale, float) else Fraction(scale).limit_denominator(1 << 20)
+    except (ValueError, ZeroDivisionError, OverflowError) as error:
+        raise ValueError(f"scale must be a positive number or fraction, not {scale!r}") from error
+    if factor <= 0:
+        raise ValueError(f"scale must be positive, not {scale!r}")
+
+    def place(x: int) -> int:
+        return floor(x * factor + Fraction(1, 2))
+
+    grid = tuple(max(1, place(n)) for n in shape)
+    if crop is None:
+        return grid, (0,) * len(shape), grid
+    d = len(shape)
+    if len(crop) != 2 * d:
+        raise ValueError(f"crop needs {2 * d} numbers for a signal of {d} dimensions, not {len(crop)}")
+    first, size = tuple(crop[:d]), tuple(crop[d:])
+    if any(o < 0 or e < 1 or o + e > n for o, e, n in zip(first, size, shape)):
+        raise ValueError(f"the crop at {first} of size {size} is not inside the signal of size {shape}")
+    offset = tuple(min(place(o), g - 1) for o, g in zip(first, grid))
+    end = tuple(min(max(place(o + e), at + 1), g) for o, e, at, g in zip(first, size, offset, grid))
+    return grid, offset, tuple(e - o for o, e in zip(offset, end))
+
+
+def verify(source: Source, limits: Mapping[str, int] | None = None, threads: int = 1) -> Info:
+    """Checks everything that a file can prove: its own checksum, its codes, and that this machine decodes the samples that the encoder decoded. Raises DohError."""
+    data = load(source)
+    info = read_info(data, limits)
+    _core.decode(data, np.empty((*info.shape, info.channels), info.dtype), limits=_limits(limits), threads=threads)
+    return info
+
+
+def pack(model: QuantModel, threads: int = 1) -> bytes:
+    """The file of a model. Its samples are decoded once to seal the file with their checksum. Raises DohError for numbers that the format cannot hold."""
+    data = pack_unsealed(model)
+    samples = np.empty((*model.shape, model.target.channels), DTYPE[model.sample_type])
+    box = {"grid": model.shape, "offset": (0,) * len(model.shape), "extent": model.shape}  # as a region: the checksum is not known yet
+    _core.decode(data, samples, limits={"max_samples": 1 << 40, "max_work": (1 << 64) - 1}, threads=threads, **box)
+    return _core.set_samples_crc(data, samples_crc(samples))
+
+
+def pack_unsealed(model: QuantModel) -> bytes:
+    """The file of a model with the `samples_crc` that the model carries: right in size, but not yet decodable as a whole."""
+    t = model.target
+    return _core.pack(
+        {
+            "signal": model.signal,
+            "sample_type": model.sample_type,
+            "shape": tuple(model.shape),
+            "channels": t.channels,
+            "width": t.width,
+            "depth": t.depth,
+            "frequencies": t.frequencies,
+            "ladder": t.ladder,
+            "generator": model.generator,
+            "seed": model.seed,
+            "flags": model.flags,
+            "scales": [(s.m, s.r, s.q) for s in model.scales],
+            "bias_scale": (model.bias_scale.m, model.bias_scale.e),
+            "latent_codes": np.ascontiguousarray(model.latent_codes, np.int32),
+            "bias_codes": np.ascontiguousarray(model.bias_codes, np.int32),
+            "output_bias_codes": np.ascontiguousarray(model.output_bias_codes, np.int32),
+            "samples_crc": model.samples_crc,
+        }
+    )
+
+
+def unpack(source: Source, limits: Mapping[str, int] | None = None) -> QuantModel:
+    """The model in a file (a path or its bytes). Raises DohError, OSError."""
+    raw = _core.unpack(load(source), _limits(limits))
+    target = Target(len(raw["shape"]), raw["channels"], raw["width"], raw["depth"], raw["frequencies"], raw["ladder"])
+    return QuantModel(
+        signal=raw["signal"],
+        sample_type=raw["sample_type"],
+        shape=tuple(raw["shape"]),
+        target=target,
+        generator=raw["generator"],
+        seed=raw["seed"],
+        latent_codes=raw["latent_codes"],
+        scales=tuple(Scale(*s) for s in raw["scales"]),
+        bias_scale=BiasScale(*raw["bias_scale"]),
+        bias_codes=raw["bias_codes"],
+        output_bias_codes=raw["output_bias_codes"],
+        samples_crc=raw["samples_crc"],
+        flags=raw["flags"],
+    )
+
+
+def with_samples_crc(model: QuantModel, crc: int) -> QuantModel:
+    return replace(model, samples_crc=crc)
+
+
+def canonical(samples: np.ndarray) -> np.ndarray:
+    """The canonical bytes of samples (section 10): row-major, channels last, two-byte samples little-endian."""
+    return np.frombuffer(np.ascontiguousarray(samples).astype(samples.dtype.newbyteorder("<"), copy=False).tobytes(), np.uint8)
+
+
+def samples_crc(samples: np.ndarray) -> int:
+    """CRC-32C of the canonical samples."""
+    return _core.crc32c(canonical(samples))
+
+
+def _limits(limits: Mapping[str, int] | None) -> dict[str, Any] | None:
+    return dict(limits) if limits else None

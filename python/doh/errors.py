@@ -1,0 +1,10 @@
+"""The errors that doh raises on purpose; everything else is a bug."""
+
+from doh._core import DohError
+
+
+class EncodeError(ValueError):
+    """An input, a setting or a budget that cannot be encoded; the message says what was wrong and what to do."""
+
+
+__all__ = ["DohError", "EncodeError"]

@@ -1,0 +1,397 @@
+"""The decoder to be read: docs/format.md in numpy, section by section, nothing clever. Slow on purpose; every other implementation must give the same bytes.
+
+It shares nothing with the C++ core, and reads a file's bytes by itself. `decode(data)` is the whole of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import prod
+
+import numpy as np
+
+from doh.model import (
+    GENERATORS, LADDERS, SAMPLE_TYPES, SIGNALS, TOP, BiasScale, QuantModel, Scale, Target, ladder_multipliers, scale_count,
+)  # fmt: skip
+
+
+class InvalidFile(ValueError):
+    """A file that is not valid; `name` is the error's name in section 12."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+def require(condition: bool, name: str) -> None:
+    if not condition:
+        raise InvalidFile(name)
+
+
+# 1 Container
+
+
+def crc_step(crc: int, bits: int) -> int:
+    for _ in range(bits):
+        crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc
+
+
+CRC_TABLE = [crc_step(byte, 8) for byte in range(256)]
+
+
+def crc32c(data: bytes) -> int:
+    """CRC-32C, one byte at a time."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = crc >> 8 ^ CRC_TABLE[(crc ^ byte) & 255]
+    return crc ^ 0xFFFFFFFF
+
+
+MAGIC = b"\xd0H\r\n"
+
+
+@dataclass
+class Reader:
+    """Takes fields off the front of the bytes that precede the two checksums."""
+
+    data: bytes
+    at: int = 0
+
+    def uint(self, size: int) -> int:
+        require(self.at + size <= len(self.data), "TRUNCATED")
+        self.at += size
+        return int.from_bytes(self.data[self.at - size : self.at], "little")
+
+    def varint(self) -> int:
+        value = 0
+        for i in range(10):
+            byte = self.uint(1)
+            value |= (byte & 127) << (7 * i)
+            if byte < 128:
+                require(value < 1 << 64 and (byte > 0 or i == 0), "BAD_VARINT")
+                return value
+        raise InvalidFile("BAD_VARINT")
+
+
+def check_container(data: bytes) -> None:
+    require(data[:4] == MAGIC[: len(data)], "BAD_MAGIC")
+    require(len(data) >= 32, "TRUNCATED")
+    require(data[4] == 1, "BAD_VERSION")
+    require(int.from_bytes(data[-4:], "little") == crc32c(data[:-4]), "BAD_CHECKSUM")
+
+
+# 2 Header
+
+
+@dataclass
+class Header:
+    signal: str
+    sample_type: str
+    shape: tuple[int, ...]
+    target: Target
+    generator: str
+    seed: int
+    latents: int
+    flags: int
+    scales: tuple[Scale, ...]
+    bias_scale: BiasScale
+    latent_shift: int
+    bias_shift: int
+
+
+def read_header(r: Reader) -> Header:
+    signal = r.uint(1)
+    require(signal & 15 < len(SIGNALS) and signal >> 4 < len(SAMPLE_TYPES), "BAD_SIGNAL")
+    dims = r.uint(1)
+    d, channels = dims & 7, (dims >> 3) + 1
+    require(1 <= d <= 4, "BAD_SIGNAL")
+    shape = []
+    for _ in range(d):
+        shape.append(r.varint())
+        require(1 <= shape[-1] < 1 << 31 and prod(shape) * channels <= 1 << 40, "BAD_SHAPE")
+    width = r.varint()
+    require(1 <= width <= 1024, "BAD_NETWORK")
+    depth = r.uint(1)
+    require(1 <= depth <= 64, "BAD_NETWORK")
+    encoding = r.uint(1)
+    frequencies, ladder = encoding & 31, encoding >> 5 & 1
+    require(encoding < 64 and frequencies <= 16 and not (frequencies == 0 and ladder), "BAD_NETWORK")
+    target = Target(d, channels, width, depth, frequencies, LADDERS[ladder])
+    require(target.weights <= 1 << 24, "BAD_NETWORK")
+    generator = r.uint(1)
+    require(generator < len(GENERATORS), "BAD_GENERATOR")
+    seed = r.varint()
+    latents = r.varint()
+    require(1 <= latents <= 1 << 22, "BAD_GENERATOR")
+    require(GENERATORS[generator] != "dense" or latents * target.weights <= 1 << 40, "BAD_GENERATOR")
+    flags = r.uint(1)
+    require(flags < 2, "BAD_SCALE")
+    count = scale_count(depth, bool(flags & 1))
+    scales = []
+    for i in range(count):
+        word = r.uint(3)
+        scale = Scale(word & 2047, word >> 11 & 63, word >> 17 & 31)
+        require(word < 1 << 22 and scale.r <= 47 and scale.q <= (14 if i == count - 1 else 17), "BAD_SCALE")
+        scales.append(scale)
+    word = r.uint(2)
+    bias_scale = BiasScale(word & 2047, word >> 11)
+    require(bias_scale.e <= 20, "BAD_SCALE")
+    shifts = r.uint(1)
+    return Header(SIGNALS[signal & 15], SAMPLE_TYPES[signal >> 4], tuple(shape), target, GENERATORS[generator], seed, latents, flags,
+                  tuple(scales), bias_scale, shifts & 15, shifts >> 4)  # fmt: skip
+
+
+# 3 Entropy-coded codes
+
+
+@dataclass
+class AdaptiveBit:
+    n0: int = 0
+    n1: int = 0
+
+    @property
+    def p(self) -> int:
+        return ((2 * self.n1 + 1) << 15) // (self.n0 + self.n1 + 1)
+
+    def count(self, bit: int) -> None:
+        self.n0, self.n1 = self.n0 + 1 - bit, self.n1 + bit
+        if self.n0 + self.n1 == 4096:
+            self.n0, self.n1 = self.n0 >> 1, self.n1 >> 1
+
+
+class RangeDecoder:
+    def __init__(self, payload: bytes) -> None:
+        self.payload, self.at, self.range = payload, 0, (1 << 32) - 1
+        self.code = 0
+        for _ in range(4):
+            self.code = self.code << 8 | self.byte()
+
+    def byte(self) -> int:
+        self.at += 1
+        return self.payload[self.at - 1] if self.at <= len(self.payload) else 0
+
+    def normalise(self) -> None:
+        while self.range < 1 << 24:
+            self.range = self.range << 8
+            self.code = (self.code << 8 | self.byte()) & 0xFFFFFFFF
+
+    def adaptive(self, bit: AdaptiveBit) -> int:
+        bound = (self.range * bit.p) >> 16
+        value = int(self.code < bound)
+        if value:
+            self.range = bound
+        else:
+            self.code, self.range = self.code - bound, self.range - bound
+        self.normalise()
+        bit.count(value)
+        return value
+
+    def plain(self, bits: int = 1) -> int:
+        value = 0
+        for _ in range(bits):
+            self.range >>= 1
+            one = int(self.code >= self.range)
+            self.code -= one * self.range
+            self.normalise()
+            value = value << 1 | one
+        return value
+
+
+@dataclass
+class CodeModel:
+    """The adaptive bits of one group of codes."""
+
+    shift: int
+    more: list[AdaptiveBit] = field(default_factory=lambda: [AdaptiveBit() for _ in range(24)])
+    negative: list[AdaptiveBit] = field(default_factory=lambda: [AdaptiveBit() for _ in range(24)])
+
+    def read(self, r: RangeDecoder) -> int:
+        k = 0
+        while k < 24 and r.adaptive(self.more[k]):
+            k += 1
+        if k == 24:
+            t = 0
+            while r.plain():
+                t += 1
+                require(t <= 15, "BAD_CODES")
+            k = 24 + (1 << t) - 1 + r.plain(t)
+        m = (k << self.shift) + r.plain(self.shift)
+        require(m <= 32767, "BAD_CODES")
+        negative = r.adaptive(self.negative[min(k, 23)]) if self.shift == 0 else r.plain()
+        return -1 - m if negative else m
+
+
+def read_codes(payload: bytes, h: Header) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Latent codes (n,), hidden bias codes (depth, width), output bias codes (channels,), all int32."""
+    r = RangeDecoder(payload)
+
+    def read(count: int, shift: int) -> list[int]:
+        model = CodeModel(shift)
+        return [model.read(r) for _ in range(count)]
+
+    latents = read(h.latents, h.latent_shift)
+    biases = read(h.target.depth * h.target.width, h.bias_shift)
+    output = read(h.target.channels, 8)
+    require(r.at >= len(payload) and not payload.endswith(b"\0"), "BAD_CODES")
+    require(h.generator != "dense" or sum(map(abs, latents)) < 1 << 28, "BAD_CODES")
+    return np.array(latents, np.int32), np.array(biases, np.int32).reshape(h.target.depth, h.target.width), np.array(output, np.int32)
+
+
+def read_model(data: bytes) -> QuantModel:
+    """Sections 1 to 3: the numbers in a file. Raises InvalidFile."""
+    data = bytes(data)
+    check_container(data)
+    r = Reader(data[:-8], at=5)
+    h = read_header(r)
+    latents, biases, output = read_codes(data[r.at : -8], h)
+    return QuantModel(h.signal, h.sample_type, h.shape, h.target, h.generator, h.seed, latents, h.scales, h.bias_scale, biases, output,
+                      int.from_bytes(data[-8:-4], "little"), h.flags)  # fmt: skip
+
+
+# 4 Random words
+
+
+def philox(seed: int, block: np.ndarray, row: np.ndarray | int, layer: int, stream: int) -> np.ndarray:
+    """Philox4x32-10 words, uint32 of shape broadcast(block, row) + (4,)."""
+    low, u64 = np.uint64(0xFFFFFFFF), np.uint64
+    c0, c1 = (np.array(a, u64) for a in np.broadcast_arrays(block, row))
+    c2, c3 = np.full_like(c0, layer), np.full_like(c0, stream)
+    k0, k1 = seed & 0xFFFFFFFF, seed >> 32
+    for _ in range(10):
+        p0, p1 = u64(0xD2511F53) * c0, u64(0xCD9E8D57) * c2
+        c0, c1, c2, c3 = (p1 >> u64(32)) ^ c1 ^ u64(k0), p1 & low, (p0 >> u64(32)) ^ c3 ^ u64(k1), p0 & low
+        k0, k1 = (k0 + 0x9E3779B9) & 0xFFFFFFFF, (k1 + 0xBB67AE85) & 0xFFFFFFFF
+    return np.stack([c0, c1, c2, c3], axis=-1).astype(np.uint32)
+
+
+# 5 Weight generators
+
+
+def tied_map(seed: int, n: int, weights: int) -> tuple[np.ndarray, np.ndarray]:
+    """(index, sign), each (weights,): W_int = sign * c[index] (section 5.1)."""
+    index = []
+    for chunk in range(-(-weights // n)):
+        words = philox(seed, np.arange(-(-n // 4)), chunk, 0, 1).reshape(-1)[:n].astype(np.int64)
+        index.append(np.argsort(((words >> 1) << 32) + np.arange(n)))
+    bits = philox(seed, np.arange(-(-weights // 128)), 0, 0, 2)[..., None] >> np.arange(32, dtype=np.uint32) & 1
+    return np.concatenate(index)[:weights], 1 - 2 * bits.reshape(-1)[:weights].astype(np.int64)
+
+
+def dense_bytes(seed: int, layer: int, row: int, n: int) -> np.ndarray:
+    """The n bytes u_j of one row of the dense matrix (section 5.2)."""
+    return philox(seed, np.arange(-(-n // 16)), row, layer, 0).astype("<u4").reshape(-1).view(np.uint8)[:n]
+
+
+def weight_sums(model: QuantModel) -> list[np.ndarray]:
+    """W_int of every layer, int64 (fan_out, fan_in)."""
+    codes, shapes = model.latent_codes.astype(np.int64), model.target.layer_shapes
+    if model.generator == "tied":
+        index, sign = tied_map(model.seed, len(codes), model.target.weights)
+        flat = sign * codes[index]
+        ends = np.cumsum([o * i for o, i in shapes])
+        return [part.reshape(shape) for part, shape in zip(np.split(flat, ends[:-1]), shapes)]
+    return [
+        np.array([(2 * dense_bytes(model.seed, layer, row, len(codes)).astype(np.int64) - 255) @ codes for row in range(o * i)]).reshape(o, i)
+        for layer, (o, i) in enumerate(shapes)
+    ]
+
+
+# 6 Integer weights and biases
+
+
+def integer_weights(model: QuantModel) -> list[np.ndarray]:
+    """W of every layer, int64 (fan_out, fan_in) within [-32767, 32767]."""
+    scales = [model.scale_of(layer) for layer in range(model.target.depth + 1)]
+    return [np.clip((w * (2048 + s.m) + ((1 << s.r) >> 1)) >> s.r, -32767, 32767) for w, s in zip(weight_sums(model), scales)]
+
+
+def integer_biases(model: QuantModel) -> list[np.ndarray]:
+    """b of every layer, int32 values held as int64."""
+    hidden = [wrap32(codes.astype(np.int64) * model.bias_scale.step) for codes in model.bias_codes]
+    return [*hidden, wrap32(model.output_bias_codes.astype(np.int64) << (model.scale_of(model.target.depth).q + 3))]
+
+
+def wrap32(x: np.ndarray) -> np.ndarray:
+    return x.astype(np.int32).astype(np.int64)  # numpy's narrowing keeps the low bits
+
+
+def wrap16(x: np.ndarray) -> np.ndarray:
+    return x.astype(np.int16).astype(np.int64)
+
+
+# 7 Coordinates and positional encoding
+
+
+def coordinates(first: int, count: int, points: int) -> np.ndarray:
+    """X of the indices first .. first + count - 1 in a dimension of `points` points, int64 in [-2^31, 2^31)."""
+    i = np.arange(first, first + count, dtype=np.uint64)
+    return ((2 * i + np.uint64(1)) * np.uint64(1 << 31) // np.uint64(points)).astype(np.int64) - (1 << 31)
+
+
+def encoding(x: np.ndarray, multipliers: tuple[int, ...]) -> np.ndarray:
+    """The sines and cosines of coordinates x (...): Q15 integers of shape (..., 2K)."""
+    phases = [wrap16((x * f) >> 28) for f in multipliers]
+    return np.stack([sin16(p + quarter) for p in phases for quarter in (0, 16384)], axis=-1) if phases else np.zeros((*x.shape, 0), np.int64)
+
+
+# 8 The sine
+
+
+def rmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return (a * b + (1 << 14)) >> 15
+
+
+def sin16(p: np.ndarray) -> np.ndarray:
+    """Q15 sine of a phase of which 2^16 is one turn."""
+    s = wrap16(p - 16384)
+    m = np.where(s >= 0, s, -1 - s)
+    u = 32767 - 2 * m
+    z = rmul(u, u)
+    v = 21013 - rmul(2330, z)
+    v = 18682 - rmul(v, z)
+    return u + rmul(u, v)
+
+
+# 9 The network
+
+
+def evaluate(model: QuantModel, grid: tuple[int, ...], offset: tuple[int, ...], extent: tuple[int, ...]) -> np.ndarray:
+    """y of the box, int64 (*extent, channels): values with 15 + q fractional bits."""
+    t, weights, biases = model.target, integer_weights(model), integer_biases(model)
+    multipliers, inputs = ladder_multipliers(t.ladder, t.frequencies), 1 + 2 * t.frequencies
+    acc = np.zeros((1,) * t.dims + (t.width,), np.int64)
+    for dim in range(t.dims):  # a dimension's share depends on its own coordinate alone, so it is computed once for each index and broadcast
+        x = coordinates(offset[dim], extent[dim], grid[dim])
+        w = weights[0][:, dim * inputs : (dim + 1) * inputs]
+        share = ((x[:, None] * w[:, 0]) >> 16) + encoding(x, multipliers) @ w[:, 1:].T
+        acc = acc + share.reshape((1,) * dim + (-1,) + (1,) * (t.dims - 1 - dim) + (t.width,))
+    for layer in range(t.depth):
+        phase = wrap32((wrap32(acc) << (17 - model.scale_of(layer).q)) + biases[layer])
+        acc = sin16(phase >> 16) @ weights[layer + 1].T
+    return wrap32(acc + biases[t.depth])
+
+
+# 10 Samples
+
+
+def samples(model: QuantModel, grid=None, offset=None, extent=None) -> np.ndarray:
+    """The samples of a box of a grid, by default the whole stored grid: (*extent, channels), uint8, uint16 or int16."""
+    grid = tuple(grid or model.shape)
+    offset = tuple(offset or (0,) * len(grid))
+    extent = tuple(extent or (g - o for g, o in zip(grid, offset)))
+    top, f = TOP[model.sample_type], 15 + model.scale_of(model.target.depth).q
+    value = (np.clip(evaluate(model, grid, offset, extent), 0, 1 << f) * top + (1 << (f - 1))) >> f
+    if model.sample_type == "s16":
+        return (value - 32768).astype(np.int16)
+    return value.astype(np.uint16 if model.sample_type == "u16" else np.uint8)
+
+
+def decode(data: bytes, grid=None, offset=None, extent=None) -> np.ndarray:
+    """Bytes to samples. Raises InvalidFile; the whole stored grid is checked against `samples_crc`."""
+    model = read_model(data)
+    result = samples(model, grid, offset, extent)
+    if grid is None and offset is None and extent is None:
+        canonical = result.astype(result.dtype.newbyteorder("<")).tobytes()
+        require(crc32c(canonical) == model.samples_crc, "BAD_SAMPLES")
+    return result

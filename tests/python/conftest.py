@@ -1,0 +1,14 @@
+"""Shared by the Python tests: where the vectors and known answers lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parent.parent
+VECTORS = TESTS / "vectors"
+KAT = TESTS / "kat"
+
+
+def table(path: Path) -> list[list[str]]:
+    """Rows of a tab-separated file; lines that start with # are comments."""
+    return [line.split("\t") for line in path.read_text().splitlines() if line and not line.startswith("#")]

@@ -1,0 +1,1 @@
+this is a text file and not a picture at all
