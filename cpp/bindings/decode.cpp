@@ -1,0 +1,95 @@
+// Decoding into a caller's array.
+#include <vector>
+
+#include "common.h"
+#include "decode/decode.h"
+#include "format/read.h"
+#include "net/kernels.h"
+
+namespace doh::bindings {
+namespace {
+
+using Samples = nb::ndarray<nb::c_contig, nb::device::cpu>;  // not const: nanobind refuses read-only arrays
+using Tuple = std::optional<std::vector<uint64_t>>;
+
+// The region named by grid, offset, extent: absent ones mean the file's own grid, the origin, and the rest of the grid.
+doh_region region_of(const Header& h, const Tuple& grid, const Tuple& offset, const Tuple& extent) {
+  doh_region region{};
+  for (const Tuple* tuple : {&grid, &offset, &extent})
+    if (*tuple && (*tuple)->size() != h.dims) throw nb::value_error("grid, offset and extent have one number for each dimension of the signal");
+  for (uint32_t t = 0; t < h.dims; ++t) {
+    region.grid[t] = grid ? (*grid)[t] : h.shape[t];
+    region.offset[t] = offset ? (*offset)[t] : 0;
+    region.extent[t] = extent ? (*extent)[t] : region.grid[t] - region.offset[t];  // an offset beyond the grid wraps: BAD_ARGUMENT
+  }
+  return region;
+}
+
+void check_samples(const Header& h, const Samples& out) {
+  const bool fits = h.bytes_per_sample() == 1           ? out.dtype() == nb::dtype<uint8_t>()
+                    : h.sample_type == DOH_S16          ? out.dtype() == nb::dtype<int16_t>()
+                                                        : out.dtype() == nb::dtype<uint16_t>();
+  if (!fits) throw nb::type_error("out must be uint8 for u1 and u8, uint16 for u16, int16 for s16");
+}
+
+// A checked file, and what is to be decoded from it within the limits.
+struct Request {
+  File file;
+  doh_options options;
+  bool whole;         // the default grid, whose samples have a checksum
+  doh_region region;
+  size_t workspace;   // bytes
+  uint64_t samples;   // bytes
+
+  Request(const Bytes& data, const std::optional<nb::dict>& limits, const Tuple& grid, const Tuple& offset, const Tuple& extent)
+      : options(options_of(limits)), whole(!grid && !offset && !extent) {
+    check(read_file(span_of(data), file));
+    region = region_of(file.header, grid, offset, extent);
+    check(decode_needs(file.header, &options, whole ? nullptr : &region, workspace, samples));
+  }
+};
+
+void check_region(const Bytes& data, const std::optional<nb::dict>& limits, const Tuple& grid, const Tuple& offset, const Tuple& extent) {
+  Request(data, limits, grid, offset, extent);
+}
+
+void decode_into(const Bytes& data, const Samples& out, const std::optional<nb::dict>& limits, const Tuple& grid, const Tuple& offset, const Tuple& extent,
+                 uint32_t threads, const std::optional<std::string>& kernel) {
+  Request request(data, limits, grid, offset, extent);
+  check_samples(request.file.header, out);
+  if (out.nbytes() > request.samples) throw nb::value_error("out is larger than the decoded samples");
+  request.options.threads = threads;
+  request.options.kernel = kernel ? kernel->c_str() : nullptr;
+  const auto workspace = buffer(request.workspace);
+  int status = DOH_OK;
+  {
+    nb::gil_scoped_release release;
+    status = request.whole ? doh_decode(data.data(), data.size(), &request.options, out.data(), out.nbytes(), workspace.get(), request.workspace)
+                           : doh_decode_region(data.data(), data.size(), &request.options, &request.region, out.data(), out.nbytes(), workspace.get(),
+                                               request.workspace);
+  }
+  check(status);
+}
+
+std::vector<std::string> kernels() {
+  std::vector<std::string> names;
+  for (const Kernel& kernel : all_kernels())
+    if (kernel.available) names.emplace_back(kernel.name);
+  return names;
+}
+
+}  // namespace
+
+void bind_decode(nb::module_& m) {
+  m.def("decode", &decode_into, nb::arg("data").noconvert(), nb::arg("out").noconvert(), nb::arg("limits") = nb::none(), nb::arg("grid") = nb::none(),
+        nb::arg("offset") = nb::none(), nb::arg("extent") = nb::none(), nb::arg("threads") = 1, nb::arg("kernel") = nb::none(),
+        "Fills `out` (C-contiguous, box and channels, uint8, uint16 or int16 as the file's samples) with the decoded samples: the default grid, whose checksum is "
+        "compared, or the box offset, extent of a grid (tuples, one number for each dimension). Releases the GIL. Raises DohError.");
+  m.def("check_region", &check_region, nb::arg("data").noconvert(), nb::arg("limits") = nb::none(), nb::arg("grid") = nb::none(),
+        nb::arg("offset") = nb::none(), nb::arg("extent") = nb::none(),
+        "Checks a file's header, a box (absent: the default grid) and the limits for it, as decode does before it decodes. Raises DohError.");
+  m.def("kernels", &kernels, "The names of the kernels that run on this machine, best first.");
+  m.def("version", [] { return std::string(doh_version()); }, "The version of the core.");
+}
+
+}  // namespace doh::bindings

@@ -1,0 +1,180 @@
+// Files as dictionaries of numbers: read_info, unpack, pack, set_samples_crc, crc32c.
+#include <algorithm>
+#include <vector>
+
+#include "base/crc32c.h"
+#include "common.h"
+#include "decode/decode.h"
+#include "doh_write.h"
+#include "format/read.h"
+#include "names.h"
+
+namespace doh::bindings {
+namespace {
+
+nb::dict info_dict(const doh_info& info) {
+  nb::dict d;
+  d["version"] = info.version;
+  d["signal"] = kSignals[info.signal];
+  d["sample_type"] = kSampleTypes[info.sample_type];
+  d["dims"] = info.dims;
+  d["channels"] = info.channels;
+  nb::list shape;
+  for (uint32_t t = 0; t < info.dims; ++t) shape.append(info.shape[t]);
+  d["shape"] = nb::tuple(shape);
+  d["width"] = info.width;
+  d["depth"] = info.depth;
+  d["frequencies"] = info.frequencies;
+  d["ladder"] = kLadders[info.ladder];
+  d["generator"] = kGenerators[info.generator];
+  d["latents"] = info.latents;
+  d["seed"] = info.seed;
+  d["weights"] = info.weights;
+  d["points"] = info.points;
+  d["samples_bytes"] = info.samples_bytes;
+  d["work"] = info.work;
+  d["bytes_per_sample"] = info.bytes_per_sample;
+  d["latent_shift"] = info.latent_shift;
+  d["bias_shift"] = info.bias_shift;
+  d["flags"] = info.flags;
+  d["samples_crc"] = info.samples_crc;
+  d["file_crc"] = info.file_crc;
+  d["header_bytes"] = info.header_bytes;
+  d["payload_bytes"] = info.payload_bytes;
+  return d;
+}
+
+nb::dict read_info(const Bytes& data, const std::optional<nb::dict>& limits) {
+  const doh_options options = options_of(limits);
+  doh_info info;
+  check(doh_read_info(data.data(), data.size(), &options, &info));
+  return info_dict(info);
+}
+
+Numpy<int32_t> widened(std::span<const int16_t> codes, std::initializer_list<size_t> shape) {
+  NewArray<int32_t> result(shape);
+  std::copy(codes.begin(), codes.end(), result.data);
+  return result.array;
+}
+
+nb::dict unpack(const Bytes& data, const std::optional<nb::dict>& limits) {
+  nb::dict d = read_info(data, limits);
+  File file;
+  check(read_file(span_of(data), file));
+  const Header& h = file.header;
+  std::vector<int16_t> latents(h.latents), hidden(h.hidden_biases()), output(h.channels);
+  check(read_payload(file, latents, hidden, output));
+
+  nb::list scales;
+  for (uint32_t i = 0; i < h.scale_count(); ++i) scales.append(nb::make_tuple(h.scales[i].m, h.scales[i].r, h.scales[i].q));
+  d["scales"] = scales;
+  d["bias_scale"] = nb::make_tuple(h.bias_m, h.bias_e);
+  d["latent_codes"] = widened(latents, {latents.size()});
+  d["bias_codes"] = widened(hidden, {h.depth, h.width});
+  d["output_bias_codes"] = widened(output, {output.size()});
+  return d;
+}
+
+template <class T>
+T field(const nb::dict& d, const char* name) {
+  if (!d.contains(name)) throw nb::key_error(name);
+  T value;
+  if (!nb::try_cast<T>(d[name], value, false)) throw nb::type_error((std::string(name) + " has the wrong type").c_str());
+  return value;
+}
+
+// 255, "pick the best", where the field is absent or None.
+uint32_t shift_field(const nb::dict& d, const char* name) {
+  return !d.contains(name) || nb::handle(d[name]).is_none() ? DOH_PICK_SHIFT : field<uint32_t>(d, name);
+}
+
+using Codes = nb::ndarray<const int32_t, nb::c_contig, nb::device::cpu>;
+
+Codes codes_field(const nb::dict& d, const char* name, uint64_t count) {
+  auto codes = field<Codes>(d, name);
+  if (codes.size() != count) throw nb::value_error((std::string(name) + " has the wrong number of codes").c_str());
+  return codes;
+}
+
+std::pair<uint32_t, uint32_t> bias_scale_field(const nb::dict& d) {
+  const auto pair = field<nb::sequence>(d, "bias_scale");
+  if (nb::len(pair) != 2) throw nb::value_error("bias_scale is a pair (m, e)");
+  return {nb::cast<uint32_t>(pair[0]), nb::cast<uint32_t>(pair[1])};
+}
+
+std::vector<doh_scale> scales_field(const nb::dict& d) {
+  std::vector<doh_scale> scales;
+  for (const nb::handle item : field<nb::sequence>(d, "scales")) {
+    const auto triple = nb::cast<nb::sequence>(item);
+    if (nb::len(triple) != 3) throw nb::value_error("a scale is a triple (m, r, q)");
+    scales.push_back({nb::cast<uint32_t>(triple[0]), nb::cast<uint32_t>(triple[1]), nb::cast<uint32_t>(triple[2])});
+  }
+  return scales;
+}
+
+nb::bytes pack(const nb::dict& d) {
+  doh_model model{};
+  model.signal = number_of(kSignals, field<std::string>(d, "signal"));
+  model.sample_type = number_of(kSampleTypes, field<std::string>(d, "sample_type"));
+  const auto shape = field<nb::sequence>(d, "shape");
+  model.dims = static_cast<uint32_t>(nb::len(shape));
+  for (uint32_t t = 0; t < model.dims && t < DOH_MAX_DIMS; ++t) model.shape[t] = nb::cast<uint64_t>(shape[t]);
+  model.channels = field<uint32_t>(d, "channels");
+  model.width = field<uint32_t>(d, "width");
+  model.depth = field<uint32_t>(d, "depth");
+  model.frequencies = field<uint32_t>(d, "frequencies");
+  model.ladder = number_of(kLadders, field<std::string>(d, "ladder"));
+  model.generator = number_of(kGenerators, field<std::string>(d, "generator"));
+  model.seed = field<uint64_t>(d, "seed");
+  model.flags = field<uint32_t>(d, "flags");
+  const auto scales = scales_field(d);
+  model.scales = scales.data();
+  model.scale_count = static_cast<uint32_t>(scales.size());
+  std::tie(model.bias_m, model.bias_e) = bias_scale_field(d);
+  model.latent_shift = shift_field(d, "latent_shift");
+  model.bias_shift = shift_field(d, "bias_shift");
+  model.samples_crc = field<uint32_t>(d, "samples_crc");
+
+  const auto latents = field<Codes>(d, "latent_codes");
+  const auto biases = codes_field(d, "bias_codes", uint64_t{model.depth} * model.width);
+  const auto output_biases = codes_field(d, "output_bias_codes", model.channels);
+  model.latents = static_cast<uint32_t>(std::min<size_t>(latents.size(), UINT32_MAX));
+  model.latent_codes = latents.data();
+  model.bias_codes = biases.data();
+  model.output_bias_codes = output_biases.data();
+  if (model.scales == nullptr || latents.size() == 0) throw Error{model.scales == nullptr ? DOH_BAD_SCALE : DOH_BAD_GENERATOR};
+
+  size_t bound = 0, written = 0;
+  check(doh_write_bound(&model, &bound));
+  const auto out = buffer(bound);
+  {
+    nb::gil_scoped_release release;
+    check(doh_write(&model, out.get(), bound, &written));
+  }
+  return nb::bytes(out.get(), written);
+}
+
+nb::bytes with_samples_crc(const Bytes& data, uint32_t crc) {
+  std::vector<uint8_t> copy(data.data(), data.data() + data.size());
+  check(doh_set_samples_crc(copy.data(), copy.size(), crc));
+  return nb::bytes(copy.data(), copy.size());
+}
+
+}  // namespace
+
+void bind_format(nb::module_& m) {
+  m.def("read_info", &read_info, nb::arg("data").noconvert(), nb::arg("limits") = nb::none(),
+        "What the header of a .doh file says, checked; judges the limits for the default grid. Raises DohError.");
+  m.def("unpack", &unpack, nb::arg("data").noconvert(), nb::arg("limits") = nb::none(),
+        "read_info and all codes: scales [(m, r, q)], bias_scale (m, e), latent_codes int32 [n], bias_codes int32 [depth, width], "
+        "output_bias_codes int32 [channels]. Raises DohError.");
+  m.def("pack", &pack, nb::arg("fields"),
+        "The file of such a dictionary (entries that follow from others may be absent). latent_shift and bias_shift are picked for the smallest file where absent or "
+        "None. Raises DohError for a field out of range, KeyError, TypeError or ValueError for one that is absent or no such thing.");
+  m.def("set_samples_crc", &with_samples_crc, nb::arg("data").noconvert(), nb::arg("crc"),
+        "The same file with another checksum of its samples, and its own checksum made new. Raises DohError.");
+  m.def(
+      "crc32c", [](const Bytes& data) { return crc32c(span_of(data)); }, nb::arg("data").noconvert(), "CRC-32C of bytes.");
+}
+
+}  // namespace doh::bindings

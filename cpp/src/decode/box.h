@@ -1,0 +1,40 @@
+// A box of a grid, cut into tiles: pieces of lines along its longest axis (docs/format.md, section 7).
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "base/status.h"
+#include "format/header.h"
+
+namespace doh {
+
+using Index = std::array<uint32_t, kMaxDims>;
+
+struct Box {
+  Index grid, offset, extent;  // unused dimensions: 1, 0, 1
+
+  // Points in the box; saturates.
+  uint64_t points() const;
+};
+
+// The default grid, whole.
+Box whole_grid(const Header& h);
+
+// Checks `region`'s first `dims` entries: every extent and grid at least 1, the box inside its grid. Otherwise BAD_ARGUMENT.
+[[nodiscard]] Status box_of(const Header& h, const doh_region& region, Box& box);
+
+// The tiles of a box with a bounded number of points. A tile is one piece of up to kTile points of a line along the axis `along`.
+// Tiles are numbered piece by piece, and in a piece line by line, so that neighbours in number share their coordinates along the axis.
+struct Tiling {
+  uint32_t along;
+  uint64_t lines, tiles;
+  std::array<uint64_t, kMaxDims> stride;  // in points of the box, row-major
+
+  explicit Tiling(const Box& box);
+
+  // The place in the box of line number `line`: its entry for `along` is 0.
+  Index line_start(const Box& box, uint64_t line) const;
+};
+
+}  // namespace doh

@@ -1,0 +1,89 @@
+// The order of events is that of docs/format.md: file, limits, buffers, codes, network, samples, their checksum.
+#include "decode/decode.h"
+
+#include <bit>
+
+#include "base/crc32c.h"
+#include "decode/box.h"
+#include "decode/limits.h"
+#include "decode/tiles.h"
+#include "format/read.h"
+#include "net/kernels.h"
+
+namespace doh {
+namespace {
+
+// The box of a decode, and the bytes of workspace and samples that it takes.
+Status plan(const Header& h, const doh_options* options, const doh_region* region, Box& box, uint64_t& memory, uint64_t& bytes) {
+  box = whole_grid(h);
+  if (region != nullptr) DOH_TRY(box_of(h, *region, box));
+  memory = workspace_bytes(h);
+  DOH_TRY(judge(h, box.points(), memory, limits_of(options)));
+  bytes = box.points() * h.channels * h.bytes_per_sample();  // at most 2^41, by the limit
+  return DOH_OK;
+}
+
+}  // namespace
+
+Status load_network(const File& file, const ModelSpace& space, Network& net) {
+  DOH_TRY(read_payload(file, space.latents, space.hidden_biases, space.output_biases));
+  make_weights(file.header, space.latents, space.sort, space.weights);
+  make_biases(file.header, space.hidden_biases, space.output_biases, space.biases);
+  net = {&file.header, space.weights, space.biases};
+  return DOH_OK;
+}
+
+Status open_file(std::span<const uint8_t> data, const doh_options* options, File& file) {
+  DOH_TRY(read_file(data, file));
+  return judge(file.header, file.header.points(), workspace_bytes(file.header), limits_of(options));
+}
+
+Status decode_needs(const Header& h, const doh_options* options, const doh_region* region, size_t& workspace, uint64_t& samples) {
+  Box box;
+  uint64_t memory = 0;
+  DOH_TRY(plan(h, options, region, box, memory, samples));
+  DOH_REQUIRE(memory <= SIZE_MAX, DOH_LIMIT_MEMORY);
+  workspace = static_cast<size_t>(memory);
+  return DOH_OK;
+}
+
+uint32_t samples_crc(const Header& h, std::span<const uint8_t> samples) {
+  if (std::endian::native == std::endian::little || h.bytes_per_sample() == 1) return crc32c(samples);
+  uint32_t crc = 0;
+  for (size_t i = 0; i + 1 < samples.size(); i += 2) {
+    const uint8_t swapped[2] = {samples[i + 1], samples[i]};
+    crc = crc32c(swapped, crc);
+  }
+  return crc;
+}
+
+Status decode(std::span<const uint8_t> data, const doh_options* options, const doh_region* region, std::span<uint8_t> samples,
+              std::span<uint8_t> workspace) {
+  const Kernel* const kernel = find_kernel(options != nullptr ? options->kernel : nullptr);
+  DOH_REQUIRE(kernel != nullptr, DOH_UNKNOWN_KERNEL);
+
+  File file;
+  DOH_TRY(read_file(data, file));
+  const Header& h = file.header;
+  Box box;
+  uint64_t memory = 0, bytes = 0;
+  DOH_TRY(plan(h, options, region, box, memory, bytes));
+  DOH_REQUIRE(bytes <= samples.size(), DOH_BUFFER_TOO_SMALL);
+  DOH_REQUIRE(memory <= workspace.size(), DOH_WORKSPACE_TOO_SMALL);
+
+  Arena arena(workspace);
+  const ModelSpace model_space(h, arena);
+  const TileSpace tile_space(h, arena);
+  Network net;
+  DOH_TRY(load_network(file, model_space, net));
+
+  const Tiling tiling(box);
+  const TileJob job{net, box, tiling, *kernel, samples.data()};
+  decode_tiles(job, tile_space, 0, tiling.tiles);
+
+  const bool match = region != nullptr || samples_crc(h, samples.first(static_cast<size_t>(bytes))) == file.samples_crc;
+  DOH_REQUIRE(match || !kChecksumsCount, DOH_BAD_SAMPLES);
+  return DOH_OK;
+}
+
+}  // namespace doh

@@ -1,0 +1,30 @@
+// The decoder's spine: file -> codes -> network -> samples.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "base/status.h"
+#include "decode/workspace.h"
+#include "format/header.h"
+#include "net/network.h"
+
+namespace doh {
+
+// Reads the codes and makes the network, all in `space`.
+[[nodiscard]] Status load_network(const File& file, const ModelSpace& space, Network& net);
+
+// Reads and checks a file and judges it against the limits for its default grid.
+[[nodiscard]] Status open_file(std::span<const uint8_t> data, const doh_options* options, File& file);
+
+// Decodes a box of a grid (NULL: the default grid, then the samples' checksum is compared) into `samples`, row-major, channels last.
+[[nodiscard]] Status decode(std::span<const uint8_t> data, const doh_options* options, const doh_region* region, std::span<uint8_t> samples,
+                            std::span<uint8_t> workspace);
+
+// What a decode of `region` (NULL: the default grid) of a checked file takes, within the limits: bytes of workspace, bytes of samples.
+[[nodiscard]] Status decode_needs(const Header& h, const doh_options* options, const doh_region* region, size_t& workspace, uint64_t& samples);
+
+// CRC-32C of decoded samples in their canonical, little-endian form.
+uint32_t samples_crc(const Header& h, std::span<const uint8_t> samples);
+
+}  // namespace doh

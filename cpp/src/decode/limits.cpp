@@ -1,0 +1,34 @@
+// Defaults, sums and comparisons of the limits. All arithmetic saturates.
+#include "decode/limits.h"
+
+#include "base/checked.h"
+
+namespace doh {
+
+Limits limits_of(const doh_options* options) {
+  Limits limits{uint64_t{1} << 30, uint64_t{1} << 20, uint64_t{1} << 20, uint64_t{1} << 43, uint64_t{1} << 28};
+  if (options == nullptr) return limits;
+  if (options->max_samples != 0) limits.max_samples = options->max_samples < kMaxSamples ? options->max_samples : kMaxSamples;
+  if (options->max_latents != 0) limits.max_latents = options->max_latents;
+  if (options->max_weights != 0) limits.max_weights = options->max_weights;
+  if (options->max_work != 0) limits.max_work = options->max_work;
+  if (options->max_memory != 0) limits.max_memory = options->max_memory;
+  return limits;
+}
+
+uint64_t work_of(const Header& h, uint64_t points) {
+  const uint64_t n = h.latents, d = h.weights();
+  const uint64_t weights_work = h.generator == DOH_DENSE ? n * d : ceil_div(d, n) * n;  // at most 2^46
+  return saturating_add(weights_work, saturating_mul(points, d));
+}
+
+Status judge(const Header& h, uint64_t points, uint64_t memory, const Limits& limits) {
+  DOH_REQUIRE(saturating_mul(points, h.channels) <= limits.max_samples, DOH_LIMIT_SAMPLES);
+  DOH_REQUIRE(h.latents <= limits.max_latents, DOH_LIMIT_LATENTS);
+  DOH_REQUIRE(h.weights() <= limits.max_weights, DOH_LIMIT_WEIGHTS);
+  DOH_REQUIRE(work_of(h, points) <= limits.max_work, DOH_LIMIT_WORK);
+  DOH_REQUIRE(memory <= limits.max_memory, DOH_LIMIT_MEMORY);
+  return DOH_OK;
+}
+
+}  // namespace doh

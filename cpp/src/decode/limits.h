@@ -1,0 +1,24 @@
+// The caller's limits (docs/format.md, section 11), compared before anything is sized or looped over.
+#pragma once
+
+#include <cstdint>
+
+#include "base/status.h"
+#include "format/header.h"
+
+namespace doh {
+
+struct Limits {
+  uint64_t max_samples, max_latents, max_weights, max_work, max_memory;
+};
+
+// Zero fields of `options`, or NULL, mean the defaults.
+Limits limits_of(const doh_options* options);
+
+// Multiply-adds to make the weights and to evaluate `points` points.
+uint64_t work_of(const Header& h, uint64_t points);
+
+// Judges a decode of `points` points (saturated) in `memory` bytes of workspace.
+[[nodiscard]] Status judge(const Header& h, uint64_t points, uint64_t memory, const Limits& limits);
+
+}  // namespace doh

@@ -1,0 +1,35 @@
+// What lies in the caller's workspace: one layout gives both its size and its pieces.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "base/arena.h"
+#include "format/header.h"
+#include "net/generate.h"
+
+namespace doh {
+
+// The codes of a file, and the network made from them.
+struct ModelSpace {
+  std::span<int16_t> latents, hidden_biases, output_biases;
+  SortSpace sort;
+  std::span<int16_t> weights;
+  std::span<uint32_t> biases;
+
+  ModelSpace(const Header& h, Arena& arena);
+};
+
+// What one thread needs to evaluate tiles.
+struct TileSpace {
+  std::span<uint32_t> column, row;
+  std::span<int16_t> activations;
+  std::span<int32_t> y;
+
+  TileSpace(const Header& h, Arena& arena);
+};
+
+// Bytes of workspace for a decode of any region.
+uint64_t workspace_bytes(const Header& h);
+
+}  // namespace doh

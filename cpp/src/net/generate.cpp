@@ -1,0 +1,77 @@
+// The sums of the two generators: a radix sort of Philox keys, and a product with Philox bytes.
+#include "net/generate.h"
+
+#include <array>
+#include <cstddef>
+
+namespace doh {
+namespace {
+
+constexpr unsigned kDigitBits = 11;  // three digits hold the 31 bits of a key
+constexpr size_t kDigits = size_t{1} << kDigitBits;
+
+}  // namespace
+
+std::span<const uint32_t> tied_permutation(uint64_t seed, uint32_t chunk, uint32_t latents, const SortSpace& space) {
+  const size_t n = latents;
+  auto keys = space.keys.first(n), other_keys = space.keys.subspan(n, n);
+  auto indices = space.indices.first(n), other_indices = space.indices.subspan(n, n);
+
+  PhiloxBatch batch;
+  for (size_t j = 0; j < n; ++j) {
+    const size_t in_batch = j % (4 * kPhiloxBatch);
+    if (in_batch == 0) philox_batch(seed, {static_cast<uint32_t>(j / 4), chunk, 0, kPermutationKeys}, batch);
+    keys[j] = batch[in_batch % 4][in_batch / 4] >> 1;
+    indices[j] = static_cast<uint32_t>(j);
+  }
+
+  // Least significant digit first; each pass is stable, so equal 31-bit keys stay in order of their index.
+  for (unsigned shift = 0; shift < 31; shift += kDigitBits) {
+    std::array<uint32_t, kDigits> place{};
+    for (const uint32_t key : keys) ++place[key >> shift & (kDigits - 1)];
+    uint32_t sum = 0;
+    for (uint32_t& start : place) {
+      const uint32_t count = start;
+      start = sum;
+      sum += count;
+    }
+    for (size_t j = 0; j < n; ++j) {
+      const uint32_t to = place[keys[j] >> shift & (kDigits - 1)]++;
+      other_keys[to] = keys[j];
+      other_indices[to] = indices[j];
+    }
+    auto swap = [](std::span<uint32_t>& a, std::span<uint32_t>& b) {
+      const auto c = a;
+      a = b;
+      b = c;
+    };
+    swap(keys, other_keys);
+    swap(indices, other_indices);
+  }
+  return indices;
+}
+
+int64_t dense_sum(uint64_t seed, uint32_t layer, uint32_t row, std::span<const int16_t> latents) {
+  constexpr size_t kBatchBytes = 16 * kPhiloxBatch;
+  PhiloxBatch batch;
+  std::array<int16_t, kBatchBytes> odd;  // the matrix entries 2u - 255
+  int64_t total = 0;
+  for (size_t first = 0; first < latents.size(); first += kBatchBytes) {
+    philox_batch(seed, {static_cast<uint32_t>(first / 16), row, layer, kDenseEntries}, batch);
+    for (size_t i = 0; i < kPhiloxBatch; ++i)
+      for (size_t w = 0; w < 4; ++w)
+        for (size_t b = 0; b < 4; ++b) odd[16 * i + 4 * w + b] = static_cast<int16_t>(2 * static_cast<int>(batch[w][i] >> (8 * b) & 255) - 255);
+
+    const auto codes = latents.subspan(first, latents.size() - first < kBatchBytes ? latents.size() - first : kBatchBytes);
+    // 128 products of at most 255 * 2^15 stay below 2^30: 32-bit partial sums.
+    for (size_t start = 0; start < codes.size(); start += 128) {
+      const auto part = codes.subspan(start, codes.size() - start < 128 ? codes.size() - start : 128);
+      int32_t sum = 0;
+      for (size_t j = 0; j < part.size(); ++j) sum += odd[start + j] * part[j];
+      total += sum;
+    }
+  }
+  return total;
+}
+
+}  // namespace doh

@@ -1,0 +1,28 @@
+// The kernel table, and the choice among its entries.
+#include "net/kernels.h"
+
+#include <cstdlib>
+#include <cstring>
+
+namespace doh {
+namespace {
+
+constexpr Kernel kKernels[] = {
+#define DOH_KERNEL(name, condition) {#name, condition, forward_##name},
+#include "net/kernels.inc"
+#undef DOH_KERNEL
+};
+
+}  // namespace
+
+std::span<const Kernel> all_kernels() { return kKernels; }
+
+const Kernel* find_kernel(const char* name) {
+  if (name == nullptr) name = std::getenv("DOH_KERNEL");
+  const bool any = name == nullptr || *name == '\0';
+  for (const Kernel& kernel : kKernels)
+    if (kernel.available && (any || std::strcmp(kernel.name, name) == 0)) return &kernel;
+  return nullptr;
+}
+
+}  // namespace doh
