@@ -74,7 +74,7 @@ void decode_into(const Bytes& data, const Samples& out, const std::optional<nb::
 std::vector<std::string> kernels() {
   std::vector<std::string> names;
   for (const Kernel& kernel : all_kernels())
-    if (kernel.available) names.emplace_back(kernel.name);
+    if (kernel.available()) names.emplace_back(kernel.name);
   return names;
 }
 

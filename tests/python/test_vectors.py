@@ -46,6 +46,22 @@ def test_valid(name, file_hash, samples_hash):
         assert np.array_equal(ours, theirs)
 
 
+@pytest.mark.parametrize("kernel", _core.kernels())
+def test_every_kernel_gives_the_same_bytes(kernel):
+    for name, _, samples_hash in VALID:
+        data = (VECTORS / "valid" / name).read_bytes()
+        info = doh.read_info(data)
+        samples = np.empty((*info.shape, info.channels), info.dtype)
+        _core.decode(data, samples, kernel=kernel)
+        assert sha256(container.canonical(samples).tobytes()) == samples_hash, name
+
+
+def test_an_unknown_kernel_is_an_error():
+    data = (VECTORS / "valid" / "dense.doh").read_bytes()
+    with pytest.raises(doh.DohError, match="UNKNOWN_KERNEL"):
+        _core.decode(data, np.empty((17, 13, 3), np.uint8), kernel="abacus")
+
+
 @pytest.mark.parametrize("name, file_hash, samples_hash", VALID)
 def test_unpack_and_pack_give_the_same_bytes(name, file_hash, samples_hash):
     data = (VECTORS / "valid" / name).read_bytes()

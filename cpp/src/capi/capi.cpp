@@ -70,7 +70,7 @@ bool sizes_of(const doh_info& info, Header& h) {
 extern "C" {
 
 int doh_read_info(const void* data, size_t size, const doh_options* options, doh_info* info) {
-  DOH_REQUIRE(data != nullptr && info != nullptr && valid(options), DOH_BAD_ARGUMENT);
+  DOH_REQUIRE((data != nullptr || size == 0) && info != nullptr && valid(options), DOH_BAD_ARGUMENT);
   File file;
   DOH_TRY(doh::open_file(bytes(data, size), options, file));
   fill(file, *info);
@@ -88,13 +88,13 @@ int doh_workspace_size(const doh_info* info, const doh_options* options, size_t*
 }
 
 int doh_decode(const void* data, size_t size, const doh_options* options, void* dst, size_t dst_size, void* work, size_t work_size) {
-  DOH_REQUIRE(data != nullptr && dst != nullptr && work != nullptr && valid(options), DOH_BAD_ARGUMENT);
+  DOH_REQUIRE((data != nullptr || size == 0) && dst != nullptr && work != nullptr && valid(options), DOH_BAD_ARGUMENT);
   return doh::decode(bytes(data, size), options, nullptr, bytes(dst, dst_size), bytes(work, work_size));
 }
 
 int doh_decode_region(const void* data, size_t size, const doh_options* options, const doh_region* region, void* dst, size_t dst_size, void* work,
                       size_t work_size) {
-  DOH_REQUIRE(data != nullptr && region != nullptr && dst != nullptr && work != nullptr && valid(options), DOH_BAD_ARGUMENT);
+  DOH_REQUIRE((data != nullptr || size == 0) && region != nullptr && dst != nullptr && work != nullptr && valid(options), DOH_BAD_ARGUMENT);
   return doh::decode(bytes(data, size), options, region, bytes(dst, dst_size), bytes(work, work_size));
 }
 

@@ -20,7 +20,7 @@ ModelSpace::ModelSpace(const Header& h, Arena& arena) {
 TileSpace::TileSpace(const Header& h, Arena& arena) {
   column = arena.take<uint32_t>(h.width * uint64_t{kTile});
   row = arena.take<uint32_t>(h.width);
-  activations = arena.take<int16_t>(2 * h.width * uint64_t{kTile});
+  activations = arena.take<int16_t>(2 * (h.width + uint64_t{1}) * kTile);
   y = arena.take<int32_t>(h.channels * uint64_t{kTile});
 }
 

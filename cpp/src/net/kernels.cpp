@@ -4,11 +4,13 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "net/cpu.h"
+
 namespace doh {
 namespace {
 
 constexpr Kernel kKernels[] = {
-#define DOH_KERNEL(name, condition) {#name, condition, forward_##name},
+#define DOH_KERNEL(name, condition) {#name, [] { return condition; }, forward_##name},
 #include "net/kernels.inc"
 #undef DOH_KERNEL
 };
@@ -21,7 +23,7 @@ const Kernel* find_kernel(const char* name) {
   if (name == nullptr) name = std::getenv("DOH_KERNEL");
   const bool any = name == nullptr || *name == '\0';
   for (const Kernel& kernel : kKernels)
-    if (kernel.available && (any || std::strcmp(kernel.name, name) == 0)) return &kernel;
+    if ((any || std::strcmp(kernel.name, name) == 0) && kernel.available()) return &kernel;
   return nullptr;
 }
 

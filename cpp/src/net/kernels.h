@@ -17,7 +17,7 @@ struct Tile {
   size_t count;            // points, 1 .. kTile; entries beyond them hold anything defined
   const uint32_t* column;  // width * kTile: sums of layer 0 that change from point to point
   const uint32_t* row;     // width: the rest of these sums, the same for all points
-  int16_t* activations;    // 2 * width * kTile of scratch
+  int16_t* activations;    // 2 * (width + 1) * kTile of scratch
   int32_t* y;              // result, channels * kTile: the sums of the output layer
 };
 
@@ -25,7 +25,7 @@ using ForwardFn = void (*)(const Network& net, const Tile& tile);
 
 struct Kernel {
   const char* name;
-  bool available;  // on this machine
+  bool (*available)();  // on this machine
   ForwardFn forward;
 };
 

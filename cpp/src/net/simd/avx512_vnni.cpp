@@ -1,0 +1,30 @@
+// AVX-512 with VNNI: the multiply-add of pairs accumulates by itself (vpdpwssd wraps; its saturating sister vpdpwssds would not do).
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "net/kernels.h"
+#include "net/simd/region.h"
+
+#if defined(__x86_64__) || defined(__i386__)
+#include <immintrin.h>
+
+DOH_TARGET_BEGIN("avx512f,avx512bw,avx512vl,avx512vnni")
+#include "net/simd/avx512.h"
+#include "net/simd/pairs.h"
+
+namespace {
+
+struct Vector : Avx512 {
+  static Vec madd(Vec sum, Vec a, Vec b) { return _mm512_dpwssd_epi32(sum, a, b); }
+};
+
+}  // namespace
+
+namespace doh {
+
+void forward_avx512_vnni(const Network& net, const Tile& tile) { PairKernel<Vector>::forward(net, tile); }
+
+}  // namespace doh
+DOH_TARGET_END
+#endif

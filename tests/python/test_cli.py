@@ -1,0 +1,373 @@
+"""The command line, as a person runs it: in processes of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import doh
+from doh import container, metrics
+from doh.cli.decode import box
+from doh.errors import EncodeError
+from doh.model import BiasScale, QuantModel, Scale, Target
+from doh.signals import read_signal
+
+QUICK = ["--preset", "fast", "--set", "steps=30", "--set", "width=8", "--set", "depth=2", "--device", "cpu", "--threads", "1"]
+
+
+def run(*words: object, cwd: Path | None = None, **options) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-m", "doh.cli", *map(str, words)], cwd=cwd, capture_output=True, text=True, timeout=120, **options)
+
+
+def error_of(result: subprocess.CompletedProcess, code: int = 1) -> str:
+    """The one line that a failed command leaves on stderr."""
+    assert result.returncode == code and result.stdout == "", result
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("doh: "), result.stderr
+    return lines[0]
+
+
+def random_file(path: Path, shape=(24, 36), channels=3, sample_type="u8", kind="image") -> Path:
+    """A valid file of a random network: no training needed."""
+    rng = np.random.default_rng(7)
+    target = Target(len(shape), channels, width=8, depth=2, frequencies=2)
+    model = QuantModel(
+        signal=kind,
+        sample_type=sample_type,
+        shape=shape,
+        target=target,
+        generator="tied",
+        seed=5,
+        latent_codes=rng.integers(-100, 101, 90).astype(np.int32),
+        scales=(Scale(100, 5, 14), Scale(100, 5, 14), Scale(0, 7, 14)),
+        bias_scale=BiasScale(0, 10),
+        bias_codes=rng.integers(-100, 101, (2, 8)).astype(np.int32),
+        output_bias_codes=np.full(channels, 2048, np.int32),
+    )
+    path.write_bytes(container.pack(model))
+    return path
+
+
+@pytest.fixture
+def photo(tmp_path) -> Path:
+    y, x = np.mgrid[0:20, 0:28]
+    Image.fromarray(np.stack([x * 9, y * 12, x * y // 3], -1).astype(np.uint8)).save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+# decode, info, verify, eval: no training
+
+
+def test_decode_writes_the_samples(tmp_path):
+    source = random_file(tmp_path / "a.doh")
+    result = run("decode", source, "-o", tmp_path / "a.png")
+    assert result.returncode == 0 and result.stdout == f"{tmp_path}/a.png: 36 x 24, 3 channels, u8\n" and result.stderr == ""
+    assert np.array_equal(read_signal(tmp_path / "a.png")[0].samples, doh.decode(source))
+    assert np.ptp(doh.decode(source)) > 50  # a picture, not a constant
+
+
+@pytest.mark.parametrize(("channels", "sample_type", "name"), [(1, "u8", "a.bmp"), (2, "u16", "a.tif"), (4, "u16", "a.png"), (3, "u16", "a.npy")])
+def test_decode_to_other_formats(tmp_path, channels, sample_type, name):
+    source = random_file(tmp_path / "a.doh", channels=channels, sample_type=sample_type)
+    assert run("decode", source, "-o", tmp_path / name).returncode == 0
+    assert np.array_equal(read_signal(tmp_path / name)[0].samples, doh.decode(source))
+
+
+def test_decode_of_other_signals(tmp_path):
+    source = random_file(tmp_path / "a.doh", shape=(50,), channels=2, sample_type="s16", kind="audio")
+    assert run("decode", source, "-o", tmp_path / "a.npy", "--scale", "2").returncode == 0
+    assert np.array_equal(np.load(tmp_path / "a.npy"), doh.decode(source, scale=2))
+    assert "PNG cannot hold s16 samples; use .npy" in error_of(run("decode", source, "-o", tmp_path / "a.png"))
+    assert "--crop is for images" in error_of(run("decode", source, "-o", tmp_path / "b.npy", "--crop", "0,0,1,1"))
+
+
+def test_zoom_and_crop_are_a_part_of_the_whole(tmp_path):
+    source = random_file(tmp_path / "a.doh")
+    assert run("decode", source, "-o", tmp_path / "all.png", "--scale", "4").returncode == 0
+    assert run("decode", source, "-o", tmp_path / "crop.png", "--scale", "4", "--crop", "5,7,10,6").returncode == 0
+    whole, crop = (np.array(Image.open(tmp_path / name)) for name in ("all.png", "crop.png"))
+    assert whole.shape == (96, 144, 3) and crop.shape == (24, 40, 3)
+    assert np.array_equal(whole[28:52, 20:60], crop)
+
+
+def test_box_of_scale_and_crop():
+    assert box((24, 36), "1", None) == ((24, 36), (0, 0), (24, 36))
+    assert box((24, 36), "1.5", "2,4,6,8") == ((36, 54), (6, 3), (12, 9))
+    assert box((24, 36), "1/3", None) == ((8, 12), (0, 0), (8, 12))
+    for scale in ("0", "-1", "big", "1/0", "nan", "inf"):
+        with pytest.raises(EncodeError, match="--scale takes a positive number"):
+            box((24, 36), scale, None)
+    for crop in ("1,2,3", "a,b,c,d", "1,2,3,4,5", "1.5,2,3,4", ""):
+        with pytest.raises(EncodeError, match="--crop takes four whole numbers"):
+            box((24, 36), "1", crop)
+    for crop in ("-1,0,4,4", "0,0,37,4", "0,0,4,25", "3,3,0,2", "36,0,1,1"):
+        with pytest.raises(EncodeError, match="is not inside the image of 36 x 24 pixels"):
+            box((24, 36), "1", crop)
+
+
+def test_a_small_crop_of_a_gigantic_zoom_is_cheap(tmp_path):
+    """216 million pixels in the whole: only what is asked for is computed."""
+    source = random_file(tmp_path / "a.doh")
+    started = time.monotonic()
+    assert run("decode", source, "-o", tmp_path / "a.npy", "--scale", "500", "--crop", "3,3,1,1").returncode == 0
+    assert np.load(tmp_path / "a.npy").shape == (500, 500, 3) and time.monotonic() - started < 20
+    assert "LIMIT_" in error_of(run("decode", source, "-o", tmp_path / "a.npy", "--scale", "50000", "--crop", "3,3,1,1"))
+
+
+def test_info(tmp_path):
+    source = random_file(tmp_path / "a.doh")
+    text = run("info", source).stdout
+    for part in ("image, 36 x 24, 3 channels, u8", "2 sine layers of 8", "tied, 90 latents, seed 5"):
+        assert part in text
+    fields = json.loads(run("info", source, "--json").stdout)
+    info = doh.read_info(source)
+    assert fields["bytes"] == source.stat().st_size and fields["bpp"] == info.bpp and fields["shape"] == [24, 36]
+    assert fields["samples_crc"] == info.samples_crc
+
+
+def test_verify(tmp_path):
+    source = random_file(tmp_path / "a.doh")
+    result = run("verify", source)
+    assert result.returncode == 0 and "good" in result.stdout
+    data = bytearray(source.read_bytes())
+    data[40] ^= 1
+    source.write_bytes(data)
+    assert error_of(run("verify", source)).startswith(f"doh: {source}: BAD_CHECKSUM: ")
+
+
+def test_eval(tmp_path):
+    source = random_file(tmp_path / "a.doh")
+    samples = doh.decode(source)
+    Image.fromarray(samples).save(tmp_path / "same.png")
+    other = np.clip(samples.astype(int) + 3, 0, 255).astype(np.uint8)
+    Image.fromarray(other).save(tmp_path / "other.png")
+    result = json.loads(run("eval", source, tmp_path / "other.png", "--json").stdout)
+    assert {"bytes", "bpp", "psnr", "ssim"} <= result.keys()
+    assert result["bytes"] == source.stat().st_size and result["bpp"] == pytest.approx(8 * result["bytes"] / (24 * 36))
+    assert result["psnr"] == pytest.approx(metrics.psnr(samples, other, 255)) and 0 < result["ssim"] < 1
+    same = json.loads(run("eval", source, tmp_path / "same.png", "--json").stdout)
+    assert same["psnr"] is None and same["identical"] and same["ssim"] == 1
+    assert "dB, SSIM" in run("eval", source, tmp_path / "other.png").stdout
+    Image.fromarray(other[:-1]).save(tmp_path / "small.png")
+    assert "they cannot be compared" in error_of(run("eval", source, tmp_path / "small.png"))
+
+
+def test_eval_without_scikit_image(tmp_path):
+    source = random_file(tmp_path / "a.doh")
+    assert run("decode", source, "-o", tmp_path / "a.png").returncode == 0
+    result = without_modules("skimage", "eval", source, tmp_path / "a.png", "--json")
+    assert json.loads(result.stdout)["ssim"] is None
+    assert result.stderr == "doh: no SSIM: it needs scikit-image; install it with: pip install 'doh[bench]'\n"
+
+
+def without_modules(modules: str, *words: object) -> subprocess.CompletedProcess:
+    """Runs a command where some modules (separated by commas) cannot be imported."""
+    script = f"import sys\nfor m in {modules!r}.split(','): sys.modules[m] = None\nfrom doh.cli import main\nmain()"
+    return subprocess.run([sys.executable, "-c", script, *map(str, words)], capture_output=True, text=True, timeout=60)
+
+
+def test_all_but_encoding_works_without_torch(tmp_path, photo):
+    source = random_file(tmp_path / "a.doh")
+    for words in (["decode", source, "-o", tmp_path / "a.png"], ["info", source], ["verify", source], ["eval", source, tmp_path / "a.png"]):
+        result = without_modules("torch,safetensors", *words)
+        assert result.returncode == 0, result.stderr
+    message = error_of(without_modules("torch", "encode", photo, "-o", tmp_path / "b.doh"))
+    assert message == "doh: this needs torch, which is not installed; install the extra that brings it: pip install 'doh[train]'"
+
+
+def test_looking_at_files_imports_little(tmp_path):
+    source = random_file(tmp_path / "a.doh")
+    script = "import sys\nfrom doh.cli import main\ntry:\n  main()\nfinally:\n  print(*sorted(sys.modules), file=sys.stderr)"
+    for words in (["info", source], ["decode", source, "-o", tmp_path / "a.npy"]):
+        result = subprocess.run([sys.executable, "-c", script, *map(str, words)], capture_output=True, text=True, timeout=60)
+        modules = result.stderr.split()
+        assert "doh._core" in modules and not {"torch", "skimage", "PIL", "doh.train", "png", "tifffile"} & set(modules)
+
+
+def test_version_and_usage():
+    assert run("--version").stdout == f"doh {doh.__version__}\n"
+    for words in ([], ["encode"], ["nonsense"], ["decode", "a.doh"], ["encode", "a.png", "-o", "b.doh", "--bpp", "1", "--bytes", "9"]):
+        assert run(*words).returncode == 2
+    for command in ("encode", "decode", "info", "verify", "eval"):
+        assert run(command, "--help").returncode == 0
+
+
+# One clear line
+
+
+@pytest.mark.parametrize("command", ["info", "verify", "decode"])
+def test_not_a_doh_file(tmp_path, command):
+    words = ["-o", tmp_path / "o.png"] if command == "decode" else []
+    (tmp_path / "letter.doh").write_text("a letter, not a picture; long enough to have a header\n")
+    (tmp_path / "empty.doh").touch()
+    assert error_of(run(command, tmp_path / "letter.doh", *words)) == f"doh: {tmp_path}/letter.doh: BAD_MAGIC: this is not a .doh file"
+    assert error_of(run(command, tmp_path / "empty.doh", *words)).startswith(f"doh: {tmp_path}/empty.doh: TRUNCATED: ")
+    assert error_of(run(command, tmp_path / "none.doh", *words)) == f"doh: cannot read {tmp_path}/none.doh: No such file or directory"
+    assert "Is a directory" in error_of(run(command, tmp_path, *words))
+    assert sorted(os.listdir(tmp_path)) == ["empty.doh", "letter.doh"]
+
+
+def test_bad_targets_of_decode(tmp_path):
+    source = random_file(tmp_path / "a.doh")
+    assert "No space left on device" in error_of(run("decode", source, "-o", full_disk(tmp_path, "out.png")))
+    assert "does not exist" in error_of(run("decode", source, "-o", tmp_path / "none" / "a.png"))
+    assert "the extension .xyz is not one" in error_of(run("decode", source, "-o", tmp_path / "a.xyz"))
+    assert "is a folder" in error_of(run("decode", source, "-o", folder(tmp_path / "b.png")))
+    result = run("decode", source, "-o", tmp_path / "c.png", preexec_fn=small_disk)
+    assert error_of(result) == f"doh: cannot write {tmp_path}/c.png: File too large"
+    assert sorted(os.listdir(tmp_path)) == ["a.doh", "b.png", "out.png"]
+
+
+def full_disk(tmp_path: Path, name: str) -> Path:
+    """A name that stands for the device on which every write finds the disk full."""
+    (tmp_path / name).symlink_to("/dev/full")
+    return tmp_path / name
+
+
+def folder(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+def small_disk() -> None:
+    """In a new process: no file may grow over 20 bytes."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20, 20))
+
+
+def test_bad_sources_of_encode(tmp_path, photo):
+    (tmp_path / "letter.png").write_text("a letter, not a picture\n" * 9)
+    (tmp_path / "letter.txt").write_text("a letter, not a picture\n" * 9)
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "cut.png").write_bytes(photo.read_bytes()[:-60])
+    before = sorted(os.listdir(tmp_path))
+    for name, message in [
+        ("letter.png", "not an image that can be read"),
+        ("letter.txt", "the extension .txt is not one that doh knows"),
+        ("empty.png", "the file is empty"),
+        ("cut.png", "the image is damaged or cut short"),
+        ("none.png", "No such file or directory"),
+    ]:
+        assert message in error_of(run("encode", tmp_path / name, "-o", tmp_path / "o.doh", *QUICK))
+    assert "does not exist" in error_of(run("encode", photo, "-o", tmp_path / "none" / "o.doh", *QUICK))
+    assert "unknown setting 'stepps' (the nearest is 'steps')" in error_of(run("encode", photo, "-o", tmp_path / "o.doh", "--set", "stepps=3"))
+    assert "unknown preset 'quick'" in error_of(run("encode", photo, "-o", tmp_path / "o.doh", "--preset", "quick"))
+    assert "No such file" in error_of(run("encode", photo, "-o", tmp_path / "o.doh", "--config", tmp_path / "none.toml"))
+    assert sorted(os.listdir(tmp_path)) == before
+
+
+# Encoding
+
+
+def test_encode_and_everything_after_it(tmp_path, photo):
+    output = tmp_path / "o.doh"
+    result = run("encode", photo, "-o", output, *QUICK, "--latents", "60", "--seed", "3")
+    assert result.returncode == 0, result.stderr
+    samples, reference = doh.decode(output), np.array(Image.open(photo))
+    info = doh.read_info(output)
+    assert (info.latents, info.seed, info.width, info.depth) == (60, 3, 8, 2)
+    psnr = metrics.psnr(samples, reference, 255)
+    assert result.stdout.startswith(f"{output}: {output.stat().st_size:,} bytes, {info.bpp:.4f} bpp, {psnr:.2f} dB decoded, ")
+    assert len(result.stdout.splitlines()) == 1
+    assert sorted(os.listdir(tmp_path)) == ["o.doh", "photo.png"]
+    assert run("verify", output).returncode == 0
+    assert json.loads(run("eval", output, photo, "--json").stdout)["bytes"] == output.stat().st_size
+    again = run("encode", photo, "-o", tmp_path / "p.doh", *QUICK, "--latents", "60", "--seed", "3", cwd=tmp_path)
+    assert again.returncode == 0 and (tmp_path / "p.doh").read_bytes() == output.read_bytes()
+
+
+def test_settings_come_from_preset_then_file_then_options(tmp_path, photo):
+    (tmp_path / "c.toml").write_text("depth = 3\nwidth = 9\nseed = 8\n")
+    words = ["--preset", "fast", "--config", tmp_path / "c.toml", "--set", "width=7", "--set", "steps=5", "--latents", "40", "--device", "cpu"]
+    assert run("encode", photo, "-o", tmp_path / "o.doh", *words).returncode == 0
+    info = doh.read_info(tmp_path / "o.doh")
+    assert (info.depth, info.width, info.seed, info.latents) == (3, 7, 8, 40)
+
+
+@pytest.mark.parametrize(("option", "value", "limit"), [("--bytes", "300", 300), ("--bpp", "4.5", 4.5 * 20 * 28 / 8)])
+def test_budgets_are_met_by_the_file(tmp_path, photo, option, value, limit):
+    output = tmp_path / "o.doh"
+    result = run("encode", photo, "-o", output, option, value, "--preset", "fast", "--set", "steps=60", "--device", "cpu")
+    assert result.returncode == 0, result.stderr
+    assert 0.97 * limit <= output.stat().st_size <= limit
+
+
+def test_warnings_of_the_source_are_shown(tmp_path, photo):
+    Image.open(photo).convert("P").save(tmp_path / "p.png")
+    result = run("encode", tmp_path / "p.png", "-o", tmp_path / "o.doh", *QUICK, "--latents", "40")
+    assert result.returncode == 0 and f"doh: {tmp_path}/p.png: the palette converted to 8-bit RGB\n" in result.stderr
+
+
+def test_a_full_disk_at_the_end(tmp_path, photo):
+    """The file does not fit: one line, nothing half-written, and the target as it was."""
+    target = tmp_path / "o.doh"
+    target.write_bytes(b"old")
+    result = run("encode", photo, "-o", target, *QUICK, "--latents", "60", preexec_fn=small_disk)
+    assert result.returncode == 1 and result.stdout == ""
+    assert result.stderr.splitlines()[-1] == f"doh: cannot write {target}: File too large"
+    assert sorted(os.listdir(tmp_path)) == ["o.doh", "photo.png"] and target.read_bytes() == b"old"
+    result = run("encode", photo, "-o", full_disk(tmp_path, "full.doh"), *QUICK, "--latents", "60")
+    assert result.returncode == 1 and result.stderr.splitlines()[-1] == f"doh: cannot write {tmp_path}/full.doh: No space left on device"
+
+
+def test_interrupt_and_resume(tmp_path, photo):
+    """Ctrl-C: code 130, no output, a checkpoint; --resume ends where an undisturbed run ends."""
+    settings = [*QUICK, "--set", "steps=4000", "--latents", "60"]
+    words = [sys.executable, "-m", "doh.cli", "encode", str(photo), "-o", str(tmp_path / "o.doh"), *settings]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert "/4,000" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and output == "" and "Traceback" not in errors
+    checkpoint = tmp_path / "o.doh.ckpt"
+    assert f"the run's state is in {checkpoint}" in errors and errors.endswith("doh: interrupted\n")
+    assert sorted(os.listdir(tmp_path)) == ["o.doh.ckpt", "photo.png"]
+    resumed = run("encode", photo, "-o", tmp_path / "o.doh", *settings, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert sorted(os.listdir(tmp_path)) == ["o.doh", "photo.png"]
+    assert run("encode", photo, "-o", tmp_path / "p.doh", *settings).returncode == 0
+    assert (tmp_path / "o.doh").read_bytes() == (tmp_path / "p.doh").read_bytes()
+
+
+def test_progress_lines():
+    from types import SimpleNamespace
+
+    from doh.cli.progress import clock, describe
+
+    report = SimpleNamespace(phase="fit", step=1200, steps=8000, psnr=27.456, rate=41.4, remaining_s=164.4, bytes=5000)
+    assert describe(report) == "fit 1,200/8,000, 27.46 dB, 41 steps/s, about 5,000 bytes, 2:44 left"
+    start = SimpleNamespace(phase="fit", step=0, steps=8000, psnr=float("inf"), rate=0.0, remaining_s=0.0, bytes=0)
+    assert describe(start) == "fit 0/8,000"
+    assert [clock(s) for s in (0, 59.6, 3600, 7384)] == ["0:00", "1:00", "1:00:00", "2:03:04"]
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a pseudo-terminal")
+def test_live_progress_on_a_terminal(tmp_path, photo):
+    ours, theirs = os.openpty()
+    words = [sys.executable, "-m", "doh.cli", "encode", str(photo), "-o", str(tmp_path / "o.doh"), "--latents", "60"]
+    process = subprocess.Popen(
+        [*words, *QUICK, "--set", "steps=1500"], stdout=subprocess.PIPE, stderr=theirs, env={**os.environ, "TERM": "xterm", "COLUMNS": "120"}
+    )
+    os.close(theirs)
+    seen = b""
+    while True:
+        try:
+            part = os.read(ours, 4096)
+        except OSError:  # the other end is closed
+            break
+        if not part:
+            break
+        seen += part
+    os.close(ours)
+    assert process.wait(timeout=60) == 0 and b"starting ..." in seen and b"/1,500" in seen and b" left" in seen
+    process.stdout.close()

@@ -1,0 +1,112 @@
+"""What tools/demo and tools/test rest on: the JPEG search, the sheet, the environment's stamp. The scripts themselves are run by people and CI."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tools"))
+
+import _env  # noqa: E402
+import _picture  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def picture() -> np.ndarray:
+    y, x = np.mgrid[0:96, 0:128]
+    waves = np.stack([np.sin(x / 9 + y / 31), np.sin(y / 7), np.cos((x - y) / 5)], -1)
+    return np.round(127 + 120 * waves).astype(np.uint8)
+
+
+def test_jpegs_fit_and_are_as_good_as_can_be(picture):
+    full, small = _picture.best_jpegs(picture, 3000)
+    assert full.name.startswith("JPEG, quality") and "of the size" in small.name
+    for found in (full, small):
+        assert len(found.data) <= 3000 and found.samples.shape == picture.shape
+        assert Image.open(io.BytesIO(found.data)).format == "JPEG"
+    assert len(jpeg(picture, int(full.name.split()[-1]) + 10, 2)) > 3000
+
+
+def test_no_jpeg_is_small_enough(picture):
+    assert _picture.best_jpegs(picture, 100) == []
+    smallest = min(len(jpeg(picture, 1, subsampling)) for subsampling in (0, 2))
+    assert all("of the size" in found.name for found in _picture.best_jpegs(picture, smallest - 1))
+
+
+def jpeg(picture: np.ndarray, quality: int, subsampling: int) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, "JPEG", quality=quality, subsampling=subsampling, optimize=True, progressive=True)
+    return stream.getvalue()
+
+
+def test_sheet(picture):
+    enlarged = np.full((64, 128, 3), 9, np.uint8)
+    sheet = np.array(_picture.side_by_side(picture, [("doh", picture, enlarged), ("JPEG", picture, None)], (10, 20, 32, 16), 4))
+    assert sheet.shape == (28 + 96 + 8 + 64 + 8, 3 * 136 + 8, 3)
+    assert np.array_equal(sheet[28:124, 8:136][:15], picture[:15])
+    assert np.array_equal(sheet[132:196, 144:272], enlarged)
+    assert np.ptp(sheet[132:196, 280:408]) > 100
+
+
+def test_scripts_are_programs():
+    for name in ("tools/demo", "tools/test", ".ci/run"):
+        assert os.access(ROOT / name, os.X_OK), name
+    demo = module_from_spec(spec_from_loader("demo", SourceFileLoader("demo", str(ROOT / "tools" / "demo"))))
+    demo.__loader__.exec_module(demo)
+    x, y, width, height = demo.CROP
+    assert x + width <= 512 and y + height <= 512
+    result = subprocess.run([sys.executable, ROOT / "tools" / "demo", "--help"], capture_output=True, text=True)
+    assert result.returncode == 0 and "side-by-side.png" in result.stdout
+
+
+def test_digest_follows_names_and_contents(tmp_path, monkeypatch):
+    monkeypatch.setattr(_env, "ROOT", tmp_path)
+    (tmp_path / "a").write_text("1")
+    first = _env.digest(tmp_path.rglob("*"))
+    assert first == _env.digest([tmp_path / "a"])
+    (tmp_path / "b").write_text("")
+    second = _env.digest(tmp_path.rglob("*"))
+    (tmp_path / "a").write_text("2")
+    assert len({first, second, _env.digest(tmp_path.rglob("*"))}) == 3
+
+
+def test_missing_packages_are_named_to_a_user(monkeypatch):
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(_env.shutil, "which", lambda name: None)
+    monkeypatch.setattr(_env.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(_env, "_importable", lambda module: False)
+    with pytest.raises(SystemExit, match=r"lacks python3-venv, (python3-dev, )?g\+\+ .*: apt-get install -y --no-install-recommends python3-venv"):
+        _env._system_packages()
+
+
+def test_nothing_is_installed_twice(tmp_path, monkeypatch):
+    """With a stamp of these very sources prepare() does nothing; after a change of C++ it only builds the extension."""
+    (tmp_path / "cpp").mkdir()
+    for name in ("pyproject.toml", "CMakeLists.txt", "cpp/a.cpp", "python"):
+        (tmp_path / name).write_text("[project]\n")
+    done: list[str] = []
+    for name in ("ROOT", "VENV", "PYTHON", "STAMP"):
+        monkeypatch.setattr(_env, name, tmp_path / {"ROOT": "", "STAMP": "stamp.json"}.get(name, name.lower()))
+    monkeypatch.setattr(_env, "_system_packages", lambda: done.append("system"))
+    monkeypatch.setattr(_env, "_install", lambda fresh: done.append("install"))
+    monkeypatch.setattr(_env, "_pip", lambda *words: done.append("build"))
+    _env.prepare()
+    assert done == ["system", "install"]
+    _env.prepare()
+    assert done == ["system", "install"]
+    (tmp_path / "cpp" / "a.cpp").write_text("changed")
+    _env.prepare()
+    assert done == ["system", "install", "system", "build"]
+    (tmp_path / "pyproject.toml").write_text("changed")
+    _env.prepare()
+    assert done[4:] == ["system", "install"]

@@ -1,0 +1,323 @@
+"""doh.signals: what goes in comes out, what is lost is named, what is broken gives one clear error."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zlib
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps, PngImagePlugin
+
+from doh import signals
+from doh.errors import EncodeError
+from doh.files import FileError
+from doh.signals import deep, images
+
+
+def picture(channels: int, dtype=np.uint8, size=(13, 17)) -> np.ndarray:
+    """Noise over the full range, both ends included."""
+    rng = np.random.default_rng(channels)
+    a = rng.integers(0, np.iinfo(dtype).max + 1, (*size, channels), dtype)
+    a[0, 0], a[-1, -1] = 0, np.iinfo(dtype).max
+    return a
+
+
+def read(path):
+    signal, warnings = signals.read_signal(path)
+    assert signal.kind == "image"
+    return signal.samples, warnings
+
+
+def save(path, mode="RGB", **options) -> Image.Image:
+    image = Image.fromarray(picture(3)).convert(mode)
+    image.save(path, **options)
+    return image
+
+
+@pytest.mark.parametrize("extension", [".png", ".PNG", ".tif", ".tiff"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_lossless_round_trip(tmp_path, extension, dtype, channels):
+    a = picture(channels, dtype)
+    path = tmp_path / f"a{extension}"
+    signals.write_signal(path, a, SimpleNamespace(signal="image", sample_type="u16" if dtype == np.uint16 else "u8"))
+    b, warnings = read(path)
+    assert b.dtype == dtype and np.array_equal(a, b) and warnings == []
+    assert os.listdir(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize(("extension", "channels"), [(".webp", 3), (".webp", 4), (".bmp", 1), (".bmp", 3)])
+def test_lossless_8_bit_formats(tmp_path, extension, channels):
+    a = picture(channels)
+    images.write_image(tmp_path / f"a{extension}", a, "u8")
+    assert np.array_equal(read(tmp_path / f"a{extension}")[0], a)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_jpeg_is_close(tmp_path, channels):
+    a = np.broadcast_to(np.arange(64, dtype=np.uint8)[:, None, None] * 3, (64, 48, channels))
+    images.write_image(tmp_path / "a.jpg", a, "u8")
+    b, warnings = read(tmp_path / "a.jpg")
+    assert b.shape == a.shape and abs(b.astype(int) - a).max() <= 4 and warnings == []
+
+
+def test_one_bit_samples_become_black_and_white(tmp_path):
+    a = picture(1) & 1
+    images.write_image(tmp_path / "a.png", a, "u1")
+    assert np.array_equal(read(tmp_path / "a.png")[0], a * 255)
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "sample_type", "message"),
+    [
+        ("a.jpg", 4, "u8", "JPEG cannot hold alpha; use .png, .tif, .webp, .tiff, .npy"),
+        ("a.bmp", 2, "u8", "BMP cannot hold grey with alpha"),
+        ("a.webp", 3, "u16", "WEBP cannot hold u16 samples; use .png, .tif, .tiff, .npy"),
+        ("a.png", 1, "s16", "PNG cannot hold s16 samples; use .npy"),
+        ("a.png", 7, "u8", "PNG cannot hold 7 channels"),
+        ("a.xyz", 3, "u8", "the extension .xyz is not one that doh knows"),
+        ("plain", 3, "u8", "a name without an extension"),
+    ],
+)
+def test_what_an_extension_cannot_hold(tmp_path, name, channels, sample_type, message):
+    with pytest.raises(EncodeError, match=message.replace(".", r"\.")):
+        signals.check_signal(tmp_path / name, channels, SimpleNamespace(signal="image", sample_type=sample_type))
+
+
+def test_sides_beyond_the_format(tmp_path):
+    with pytest.raises(EncodeError, match="cannot be written as WEBP"):
+        images.write_image(tmp_path / "a.webp", np.zeros((1, 20000, 3), np.uint8), "u8")
+    with pytest.raises(EncodeError, match="an image file holds two dimensions"):
+        images.write_image(tmp_path / "a.png", np.zeros((2, 2, 2, 3), np.uint8), "u8")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("extension", [".jpg", ".png", ".webp", ".tif"])
+def test_exif_orientation(tmp_path, orientation, extension):
+    path = tmp_path / f"a{extension}"
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    save(path, exif=exif)
+    with Image.open(path) as image:
+        expected = np.array(ImageOps.exif_transpose(image))
+    samples, warnings = read(path)
+    assert np.array_equal(samples, expected) and warnings == []
+    assert samples.shape[:2] == ((13, 17) if orientation < 5 else (17, 13))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_of_16_bit_colour(orientation):
+    a = picture(3)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stream = io.BytesIO()
+    Image.fromarray(a).save(stream, "PNG", exif=exif)
+    expected = np.array(ImageOps.exif_transpose(Image.open(stream)))
+    assert np.array_equal(images._turn(a, orientation), expected)
+
+
+def test_16_bit_png_with_metadata(tmp_path):
+    """An eXIf and an iCCP chunk put into a 16-bit colour file by hand: turned, and named."""
+    a = picture(3, np.uint16)
+    images.write_image(tmp_path / "a.png", a, "u16")
+    data = (tmp_path / "a.png").read_bytes()
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "maker"
+    extra = chunk(b"iCCP", b"p\0\0" + zlib.compress(b"x" * 200)) + chunk(b"eXIf", exif.tobytes()[6:])
+    (tmp_path / "a.png").write_bytes(data[:33] + extra + data[33:])
+    b, warnings = read(tmp_path / "a.png")
+    assert np.array_equal(b, np.rot90(a, -1))
+    assert warnings == [f"{tmp_path / 'a.png'}: not kept: ICC colour profile, EXIF metadata"]
+
+
+def test_what_is_lost_is_named(tmp_path):
+    exif = Image.Exif()
+    exif[0x010F] = "maker"
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Author", "somebody")
+    save(tmp_path / "a.jpg", exif=exif, icc_profile=b"p" * 200, comment=b"hello", dpi=(300, 300))
+    save(tmp_path / "a.png", pnginfo=text)
+    save(tmp_path / "a.webp", xmp=b"<x/>", icc_profile=b"p" * 200)
+    assert read(tmp_path / "a.jpg")[1] == [f"{tmp_path}/a.jpg: not kept: ICC colour profile, EXIF metadata, text, resolution"]
+    assert read(tmp_path / "a.png")[1] == [f"{tmp_path}/a.png: not kept: text"]
+    assert read(tmp_path / "a.webp")[1] == [f"{tmp_path}/a.webp: not kept: ICC colour profile, XMP metadata"]
+
+
+@pytest.mark.parametrize("extension", [".png", ".tif", ".webp"])
+def test_frames(tmp_path, extension):
+    frames = [Image.fromarray(picture(3)), Image.fromarray(255 - picture(3))]
+    options = {"lossless": True} if extension == ".webp" else {}
+    frames[0].save(tmp_path / f"a{extension}", save_all=True, append_images=frames[1:], **options)
+    samples, warnings = read(tmp_path / f"a{extension}")
+    assert np.array_equal(samples, picture(3))
+    assert warnings == [f"{tmp_path}/a{extension}: only the first of 2 frames is kept"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "extension", "channels", "warning"),
+    [
+        ("1", ".png", 1, "1-bit samples converted to 8-bit grey"),
+        ("1", ".tif", 1, "1-bit samples converted to 8-bit grey"),
+        ("P", ".png", 3, "the palette converted to 8-bit RGB"),
+        ("P", ".bmp", 3, "the palette converted to 8-bit RGB"),
+        ("CMYK", ".jpg", 3, "CMYK colours converted to 8-bit RGB"),
+        ("CMYK", ".tif", 3, "CMYK colours converted to 8-bit RGB"),
+        ("YCbCr", ".tif", 3, "YCbCr colours converted to 8-bit RGB"),
+    ],
+)
+def test_conversions_are_named(tmp_path, mode, extension, channels, warning):
+    path = tmp_path / f"a{extension}"
+    save(path, mode)
+    samples, warnings = read(path)
+    with Image.open(path) as image:
+        assert np.array_equal(samples.squeeze(), np.array(image.convert("L" if channels == 1 else "RGB")))
+    assert warnings == [f"{path}: {warning}"]
+
+
+def test_transparency_becomes_alpha(tmp_path):
+    palette = save(tmp_path / "p.png", "P", transparency=3)
+    assert read(tmp_path / "p.png")[0].shape == (13, 17, 4)
+    assert np.array_equal(read(tmp_path / "p.png")[0][..., 3] == 0, np.array(palette) == 3)
+    grey = save(tmp_path / "l.png", "L", transparency=0)
+    samples, warnings = read(tmp_path / "l.png")
+    assert np.array_equal(samples[..., 1] == 0, np.array(grey) == 0) and "transparent colour" in warnings[0]
+    a = picture(3, np.uint16)
+    images.write_image(tmp_path / "d.png", a, "u16")
+    data = (tmp_path / "d.png").read_bytes()
+    (tmp_path / "d.png").write_bytes(data[:33] + chunk(b"tRNS", bytes(6)) + data[33:])
+    samples, _ = read(tmp_path / "d.png")
+    assert samples.shape == (13, 17, 4) and np.array_equal(samples[..., 3] == 0, (a == 0).all(-1)) and samples.max() == 65535
+
+
+def test_16_bit_grey_of_both_byte_orders(tmp_path):
+    a = picture(1, np.uint16)
+    tifffile = pytest.importorskip("tifffile")
+    for order in "<>":
+        tifffile.imwrite(tmp_path / "a.tif", a[..., 0], byteorder=order, metadata=None, software=False)
+        assert np.array_equal(read(tmp_path / "a.tif")[0], a)
+        rgb = picture(3, np.uint16)
+        tifffile.imwrite(tmp_path / "b.tif", rgb, byteorder=order, photometric="rgb", metadata=None, software=False)
+        assert np.array_equal(read(tmp_path / "b.tif")[0], rgb)
+    tifffile.imwrite(tmp_path / "c.tif", np.moveaxis(rgb, -1, 0), photometric="rgb", planarconfig="separate", metadata=None, software=False)
+    assert np.array_equal(read(tmp_path / "c.tif")[0], rgb)
+
+
+def chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def png_header(width: int, height: int, bits: int = 8, colour: int = 2) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_decompression_bomb(tmp_path, bits):
+    (tmp_path / "a.png").write_bytes(png_header(100_000, 100_000, bits))
+    with pytest.raises(EncodeError, match=r"a.png: the picture claims more than .* pixels"):
+        read(tmp_path / "a.png")
+
+
+def test_not_images(tmp_path):
+    (tmp_path / "text.png").write_text("this is a letter, not a picture\n" * 20)
+    (tmp_path / "empty.png").touch()
+    with pytest.raises(EncodeError, match=r"text.png: not an image that can be read"):
+        read(tmp_path / "text.png")
+    with pytest.raises(EncodeError, match=r"empty.png: the file is empty"):
+        read(tmp_path / "empty.png")
+    with pytest.raises(FileError, match=r"cannot read .*none.png: No such file"):
+        read(tmp_path / "none.png")
+    with pytest.raises(EncodeError, match=r"the extension .txt is not one"):
+        read(tmp_path / "letter.txt")
+
+
+@pytest.mark.parametrize("extension", [".png", ".jpg", ".webp", ".tif", ".bmp"])
+def test_truncated_files(tmp_path, extension):
+    """Every length: an EncodeError of one line, or a complete picture when only the tail of the container is missing."""
+    path = tmp_path / f"a{extension}"
+    image = save(path)
+    data = path.read_bytes()
+    refused = 0
+    for length in range(0, len(data), max(1, len(data) // 60)):
+        path.write_bytes(data[:length])
+        try:
+            samples, _ = read(path)
+            assert samples.shape == (image.height, image.width, 3)
+        except EncodeError as error:
+            assert "\n" not in str(error)
+            refused += 1
+    assert refused >= 50
+
+
+@pytest.mark.parametrize(("extension", "channels"), [(".png", 3), (".png", 2), (".tif", 3), (".tif", 2)])
+def test_damaged_16_bit_files(tmp_path, extension, channels):
+    path = tmp_path / f"a{extension}"
+    images.write_image(path, picture(channels, np.uint16), "u16")
+    data = path.read_bytes()
+    for length in range(0, len(data), max(1, len(data) // 40)):
+        path.write_bytes(data[:length])
+        with pytest.raises(EncodeError):
+            read(path)
+    rng = np.random.default_rng(0)
+    for _ in range(150):
+        damaged = bytearray(data)
+        for at in rng.integers(0, len(data), 3):
+            damaged[at] ^= int(rng.integers(1, 256))
+        path.write_bytes(damaged)
+        try:
+            read(path)
+        except EncodeError as error:
+            assert "\n" not in str(error)
+
+
+def test_samples_that_cannot_be_coded(tmp_path):
+    Image.fromarray(np.full((4, 4), 1e9, np.float32)).save(tmp_path / "f.tif")
+    with pytest.raises(EncodeError, match="mode F cannot be coded"):
+        read(tmp_path / "f.tif")
+    Image.fromarray(np.full((4, 4), 1 << 20, np.int32)).save(tmp_path / "i.tif")
+    with pytest.raises(EncodeError, match="mode I cannot be coded"):
+        read(tmp_path / "i.tif")
+
+
+def test_depth_of_what_is_neither():
+    assert deep.sample_bits(b"") is None
+    assert deep.sample_bits(b"GIF89a" + bytes(40)) is None
+    assert deep.sample_bits(b"II*\0" + bytes(3)) is None
+    assert deep.sample_bits(png_header(1, 1, 16, 6)) == (16, 4)
+
+
+@pytest.mark.parametrize(
+    ("array", "kind", "sample_type", "shape"),
+    [
+        (np.zeros((5, 7), np.uint8), "image", "u8", (5, 7, 1)),
+        (np.zeros((5, 7, 4), np.uint16), "image", "u16", (5, 7, 4)),
+        (np.zeros((5, 7, 6), ">u2"), "array", "u16", (5, 7, 6)),
+        (np.zeros(9, np.int16), "array", "s16", (9, 1)),
+        (np.zeros((9, 2), np.int16), "array", "s16", (9, 2)),
+        (np.ones((4, 5), np.bool_), "array", "u1", (4, 5, 1)),
+        (np.zeros((4, 5, 6, 3), np.uint8), "array", "u8", (4, 5, 6, 3)),
+    ],
+)
+def test_npy(tmp_path, array, kind, sample_type, shape):
+    np.save(tmp_path / "a.npy", array)
+    signal, warnings = signals.read_signal(tmp_path / "a.npy")
+    assert (signal.kind, signal.sample_type, signal.samples.shape, warnings) == (kind, sample_type, shape, [])
+    assert np.array_equal(signal.samples.reshape(array.shape), array)
+    signals.write_signal(tmp_path / "b.npy", signal.samples, signal)
+    again, _ = signals.read_signal(tmp_path / "b.npy")
+    assert np.array_equal(again.samples, signal.samples)
+
+
+def test_npy_refusals(tmp_path):
+    np.save(tmp_path / "f.npy", np.zeros((2, 2)))
+    np.save(tmp_path / "o.npy", np.array([{}]), allow_pickle=True)
+    np.save(tmp_path / "c.npy", np.zeros((2, 3, 40), np.uint8))
+    (tmp_path / "t.npy").write_text("letters")
+    for name, message in [("f", "samples of type float64"), ("o", "not a readable .npy"), ("c", "1 to 32 channels"), ("t", "not a readable .npy")]:
+        with pytest.raises(EncodeError, match=message):
+            signals.read_signal(tmp_path / f"{name}.npy")
