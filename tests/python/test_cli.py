@@ -182,7 +182,7 @@ def test_all_but_encoding_works_without_torch(tmp_path, photo):
         result = without_modules("torch,safetensors", *words)
         assert result.returncode == 0, result.stderr
     message = error_of(without_modules("torch", "encode", photo, "-o", tmp_path / "b.doh"))
-    assert message == "doh: this needs torch, which is not installed; install the extra that brings it: pip install 'doh[train]'"
+    assert message == 'doh: encoding needs torch, which is not installed: pip install "doh[train]"'
 
 
 def test_looking_at_files_imports_little(tmp_path):
