@@ -41,8 +41,10 @@ struct Request {
   size_t workspace;   // bytes
   uint64_t samples;   // bytes
 
-  Request(const Bytes& data, const std::optional<nb::dict>& limits, const Tuple& grid, const Tuple& offset, const Tuple& extent)
+  Request(const Bytes& data, const std::optional<nb::dict>& limits, const Tuple& grid, const Tuple& offset, const Tuple& extent,
+          uint32_t threads)
       : options(options_of(limits)), whole(!grid && !offset && !extent) {
+    options.threads = threads;
     check(read_file(span_of(data), file));
     region = region_of(file.header, grid, offset, extent);
     check(decode_needs(file.header, &options, whole ? nullptr : &region, workspace, samples));
@@ -50,15 +52,14 @@ struct Request {
 };
 
 void check_region(const Bytes& data, const std::optional<nb::dict>& limits, const Tuple& grid, const Tuple& offset, const Tuple& extent) {
-  Request(data, limits, grid, offset, extent);
+  Request(data, limits, grid, offset, extent, 1);
 }
 
 void decode_into(const Bytes& data, const Samples& out, const std::optional<nb::dict>& limits, const Tuple& grid, const Tuple& offset, const Tuple& extent,
                  uint32_t threads, const std::optional<std::string>& kernel) {
-  Request request(data, limits, grid, offset, extent);
+  Request request(data, limits, grid, offset, extent, threads);
   check_samples(request.file.header, out);
   if (out.nbytes() > request.samples) throw nb::value_error("out is larger than the decoded samples");
-  request.options.threads = threads;
   request.options.kernel = kernel ? kernel->c_str() : nullptr;
   const auto workspace = buffer(request.workspace);
   int status = DOH_OK;

@@ -64,7 +64,7 @@ struct Latents {
 
   explicit Latents(const Bytes& data) {
     check(read_file(span_of(data), file));
-    const uint64_t bytes = workspace_bytes(file.header);
+    const uint64_t bytes = workspace_bytes(file.header, 1);
     check(judge(file.header, 1, bytes, limits_of(nullptr)));
     memory = buffer(static_cast<size_t>(bytes));
     Arena arena({memory.get(), static_cast<size_t>(bytes)});
@@ -87,10 +87,19 @@ nb::list layer_arrays(const Bytes& data, Value&& value) {
   }
   uint32_t layer = 0;
   uint64_t start = 0;
-  generate(h, latents.space->latents, latents.space->sort, [&](uint32_t weight, int64_t w_int) {
+  auto sink = [&](uint32_t weight, int64_t w_int) {
     if (weight == start + h.layer_weights(layer)) start += h.layer_weights(layer++);
     layers[layer][weight - start] = value(h.scale(layer), w_int);
-  });
+  };
+  const ModelSpace& space = *latents.space;
+  if (h.generator == DOH_TIED) {
+    generate_tied(h, space.latents, space.sort, sink);
+  } else {
+    const Kernel* const kernel = find_kernel(nullptr);
+    if (kernel == nullptr) check(DOH_UNKNOWN_KERNEL);
+    const int64_t sum = prepare_codes(space.latents, kernel->dense_blocks, space.prepared);
+    generate_dense(h, {space.prepared, sum, kernel->dense_sum}, 0, h.weights(), sink);
+  }
   return arrays;
 }
 

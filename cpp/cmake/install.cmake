@@ -9,7 +9,10 @@ if(DOH_TOOLS)
 endif()
 
 set(package ${CMAKE_INSTALL_LIBDIR}/cmake/doh)
-install(EXPORT doh-targets NAMESPACE doh:: FILE doh-config.cmake DESTINATION ${package})
+install(EXPORT doh-targets NAMESPACE doh:: FILE doh-targets.cmake DESTINATION ${package})
+file(WRITE ${CMAKE_CURRENT_BINARY_DIR}/doh-config.cmake
+  "include(CMakeFindDependencyMacro)\nfind_dependency(Threads)\ninclude(\"\${CMAKE_CURRENT_LIST_DIR}/doh-targets.cmake\")\n")
+install(FILES ${CMAKE_CURRENT_BINARY_DIR}/doh-config.cmake DESTINATION ${package})
 write_basic_package_version_file(${CMAKE_CURRENT_BINARY_DIR}/doh-config-version.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/doh-config-version.cmake DESTINATION ${package})
 

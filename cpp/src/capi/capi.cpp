@@ -81,7 +81,7 @@ int doh_workspace_size(const doh_info* info, const doh_options* options, size_t*
   DOH_REQUIRE(info != nullptr && size != nullptr && valid(options), DOH_BAD_ARGUMENT);
   Header h;
   DOH_REQUIRE(sizes_of(*info, h), DOH_BAD_ARGUMENT);
-  const uint64_t memory = doh::workspace_bytes(h);
+  const uint64_t memory = doh::workspace_bytes(h, doh::threads_of(options));
   DOH_REQUIRE(memory <= doh::limits_of(options).max_memory && memory <= SIZE_MAX, DOH_LIMIT_MEMORY);
   *size = static_cast<size_t>(memory);
   return DOH_OK;

@@ -6,6 +6,7 @@
 #include "base/crc32c.h"
 #include "decode/box.h"
 #include "decode/limits.h"
+#include "decode/parallel.h"
 #include "decode/tiles.h"
 #include "format/read.h"
 #include "net/kernels.h"
@@ -17,7 +18,7 @@ namespace {
 Status plan(const Header& h, const doh_options* options, const doh_region* region, Box& box, uint64_t& memory, uint64_t& bytes) {
   box = whole_grid(h);
   if (region != nullptr) DOH_TRY(box_of(h, *region, box));
-  memory = workspace_bytes(h);
+  memory = workspace_bytes(h, threads_of(options));
   DOH_TRY(judge(h, box.points(), memory, limits_of(options)));
   bytes = box.points() * h.channels * h.bytes_per_sample();  // at most 2^41, by the limit
   return DOH_OK;
@@ -25,17 +26,25 @@ Status plan(const Header& h, const doh_options* options, const doh_region* regio
 
 }  // namespace
 
-Status load_network(const File& file, const ModelSpace& space, Network& net) {
+Status load_network(const File& file, const ModelSpace& space, const Kernel& kernel, uint32_t threads, Network& net) {
+  const Header& h = file.header;
   DOH_TRY(read_payload(file, space.latents, space.hidden_biases, space.output_biases));
-  make_weights(file.header, space.latents, space.sort, space.weights);
-  make_biases(file.header, space.hidden_biases, space.output_biases, space.biases);
+  if (h.generator == DOH_TIED) {
+    make_tied_weights(h, space.latents, space.sort, space.weights);
+  } else {
+    const int64_t sum = prepare_codes(space.latents, kernel.dense_blocks, space.prepared);
+    const DenseCodes codes{space.prepared, sum, kernel.dense_sum};
+    const uint32_t count = thread_count(threads, h.weights());
+    parallel(count, [&](uint32_t t) { make_dense_weights(h, codes, h.weights() * t / count, h.weights() * (t + 1) / count, space.weights); });
+  }
+  make_biases(h, space.hidden_biases, space.output_biases, space.biases);
   net = {&file.header, space.weights, space.biases};
   return DOH_OK;
 }
 
 Status open_file(std::span<const uint8_t> data, const doh_options* options, File& file) {
   DOH_TRY(read_file(data, file));
-  return judge(file.header, file.header.points(), workspace_bytes(file.header), limits_of(options));
+  return judge(file.header, file.header.points(), workspace_bytes(file.header, threads_of(options)), limits_of(options));
 }
 
 Status decode_needs(const Header& h, const doh_options* options, const doh_region* region, size_t& workspace, uint64_t& samples) {
@@ -73,13 +82,21 @@ Status decode(std::span<const uint8_t> data, const doh_options* options, const d
 
   Arena arena(workspace);
   const ModelSpace model_space(h, arena);
-  const TileSpace tile_space(h, arena);
+  const uint32_t threads = threads_of(options);
+  const auto tile_bytes = static_cast<size_t>(tile_space_bytes(h));
+  const auto tile_memory = arena.take<uint8_t>(threads * uint64_t{tile_bytes});
   Network net;
-  DOH_TRY(load_network(file, model_space, net));
+  DOH_TRY(load_network(file, model_space, *kernel, threads, net));
 
   const Tiling tiling(box);
   const TileJob job{net, box, tiling, *kernel, samples.data()};
-  decode_tiles(job, tile_space, 0, tiling.tiles);
+  const uint32_t count = thread_count(threads, tiling.tiles);
+  parallel(count, [&](uint32_t t) {
+    Arena own(tile_memory.subspan(t * tile_bytes, tile_bytes));
+    const uint64_t share = tiling.tiles / count, rest = tiling.tiles % count;  // the first `rest` threads take one more
+    const uint64_t first = t * share + (t < rest ? t : rest);
+    decode_tiles(job, TileSpace(h, own), first, first + share + (t < rest));
+  });
 
   const bool match = region != nullptr || samples_crc(h, samples.first(static_cast<size_t>(bytes))) == file.samples_crc;
   DOH_REQUIRE(match || !kChecksumsCount, DOH_BAD_SAMPLES);

@@ -7,12 +7,13 @@
 #include "base/status.h"
 #include "decode/workspace.h"
 #include "format/header.h"
+#include "net/kernels.h"
 #include "net/network.h"
 
 namespace doh {
 
 // Reads the codes and makes the network, all in `space`.
-[[nodiscard]] Status load_network(const File& file, const ModelSpace& space, Network& net);
+[[nodiscard]] Status load_network(const File& file, const ModelSpace& space, const Kernel& kernel, uint32_t threads, Network& net);
 
 // Reads and checks a file and judges it against the limits for its default grid.
 [[nodiscard]] Status open_file(std::span<const uint8_t> data, const doh_options* options, File& file);

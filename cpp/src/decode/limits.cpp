@@ -2,6 +2,7 @@
 #include "decode/limits.h"
 
 #include "base/checked.h"
+#include "decode/parallel.h"
 
 namespace doh {
 
@@ -15,6 +16,8 @@ Limits limits_of(const doh_options* options) {
   if (options->max_memory != 0) limits.max_memory = options->max_memory;
   return limits;
 }
+
+uint32_t threads_of(const doh_options* options) { return thread_count(options == nullptr ? 1 : options->threads, kMaxThreads); }
 
 uint64_t work_of(const Header& h, uint64_t points) {
   const uint64_t n = h.latents, d = h.weights();

@@ -15,6 +15,9 @@ struct Limits {
 // Zero fields of `options`, or NULL, mean the defaults.
 Limits limits_of(const doh_options* options);
 
+// Threads that the caller allows: 1 .. kMaxThreads.
+uint32_t threads_of(const doh_options* options);
+
 // Multiply-adds to make the weights and to evaluate `points` points.
 uint64_t work_of(const Header& h, uint64_t points);
 

@@ -14,6 +14,8 @@ ModelSpace::ModelSpace(const Header& h, Arena& arena) {
   if (h.generator == DOH_TIED) {
     sort.keys = arena.take<uint32_t>(2 * uint64_t{h.latents});
     sort.indices = arena.take<uint32_t>(2 * uint64_t{h.latents});
+  } else {
+    prepared = arena.take<int16_t>(padded_codes(h.latents));
   }
 }
 
@@ -24,10 +26,16 @@ TileSpace::TileSpace(const Header& h, Arena& arena) {
   y = arena.take<int32_t>(h.channels * uint64_t{kTile});
 }
 
-uint64_t workspace_bytes(const Header& h) {
+uint64_t tile_space_bytes(const Header& h) {
+  Arena counter;
+  TileSpace(h, counter);
+  return counter.bytes();
+}
+
+uint64_t workspace_bytes(const Header& h, uint32_t threads) {
   Arena counter;
   ModelSpace(h, counter);
-  TileSpace(h, counter);
+  counter.take<uint8_t>(threads * tile_space_bytes(h));
   return counter.bytes();
 }
 

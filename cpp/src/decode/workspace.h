@@ -13,7 +13,8 @@ namespace doh {
 // The codes of a file, and the network made from them.
 struct ModelSpace {
   std::span<int16_t> latents, hidden_biases, output_biases;
-  SortSpace sort;
+  SortSpace sort;                // tied
+  std::span<int16_t> prepared;   // dense: codes in the kernel's order
   std::span<int16_t> weights;
   std::span<uint32_t> biases;
 
@@ -29,7 +30,10 @@ struct TileSpace {
   TileSpace(const Header& h, Arena& arena);
 };
 
-// Bytes of workspace for a decode of any region.
-uint64_t workspace_bytes(const Header& h);
+// Bytes of a TileSpace with nothing before it.
+uint64_t tile_space_bytes(const Header& h);
+
+// Bytes of workspace for a decode of any region with so many threads.
+uint64_t workspace_bytes(const Header& h, uint32_t threads);
 
 }  // namespace doh

@@ -51,23 +51,38 @@ std::span<const uint32_t> tied_permutation(uint64_t seed, uint32_t chunk, uint32
   return indices;
 }
 
-int64_t dense_sum(uint64_t seed, uint32_t layer, uint32_t row, std::span<const int16_t> latents) {
+int64_t prepare_codes(std::span<const int16_t> latents, size_t blocks, std::span<int16_t> prepared) {
+  for (int16_t& code : prepared) code = 0;
+  int64_t sum = 0;
+  const size_t group = 16 * blocks;
+  for (size_t j = 0; j < latents.size(); ++j) {
+    sum += latents[j];
+    size_t place = j;
+    if (blocks != 0) {  // entry `byte` of a Philox block: its vector (which words, even or odd bytes), its lane, its place in the lane
+      const size_t block = j / 16 % blocks, byte = j % 16;
+      const size_t vector = byte / 8 * 2 + byte % 2;
+      place = j / group * group + vector * (4 * blocks) + block * 4 + byte % 8 / 2;
+    }
+    prepared[place] = latents[j];
+  }
+  return sum;
+}
+
+int64_t dense_sum_scalar(const DenseRow& row, const int16_t* codes, size_t count) {
   constexpr size_t kBatchBytes = 16 * kPhiloxBatch;
   PhiloxBatch batch;
-  std::array<int16_t, kBatchBytes> odd;  // the matrix entries 2u - 255
+  std::array<int16_t, kBatchBytes> entries;
   int64_t total = 0;
-  for (size_t first = 0; first < latents.size(); first += kBatchBytes) {
-    philox_batch(seed, {static_cast<uint32_t>(first / 16), row, layer, kDenseEntries}, batch);
+  for (size_t first = 0; first < count; first += kBatchBytes) {
+    philox_batch(row.seed, {static_cast<uint32_t>(first / 16), row.row, row.layer, kDenseEntries}, batch);
     for (size_t i = 0; i < kPhiloxBatch; ++i)
       for (size_t w = 0; w < 4; ++w)
-        for (size_t b = 0; b < 4; ++b) odd[16 * i + 4 * w + b] = static_cast<int16_t>(2 * static_cast<int>(batch[w][i] >> (8 * b) & 255) - 255);
+        for (size_t b = 0; b < 4; ++b) entries[16 * i + 4 * w + b] = static_cast<int16_t>(batch[w][i] >> (8 * b) & 255);
 
-    const auto codes = latents.subspan(first, latents.size() - first < kBatchBytes ? latents.size() - first : kBatchBytes);
-    // 128 products of at most 255 * 2^15 stay below 2^30: 32-bit partial sums.
-    for (size_t start = 0; start < codes.size(); start += 128) {
-      const auto part = codes.subspan(start, codes.size() - start < 128 ? codes.size() - start : 128);
-      int32_t sum = 0;
-      for (size_t j = 0; j < part.size(); ++j) sum += odd[start + j] * part[j];
+    const size_t end = count - first < kBatchBytes ? count - first : kBatchBytes;
+    for (size_t start = 0; start < end; start += kDenseGroup) {
+      int32_t sum = 0;  // 128 products of at most 255 * 2^15 stay below 2^30
+      for (size_t j = start; j < start + kDenseGroup; ++j) sum += entries[j] * codes[first + j];
       total += sum;
     }
   }

@@ -1,6 +1,7 @@
-// Latent codes -> one integer for each weight, W_int (docs/format.md, section 5). Both generators give each sum to `sink(weight number, W_int)`.
+// Latent codes -> one integer for each weight, W_int (docs/format.md, section 5).
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 
@@ -16,9 +17,6 @@ struct SortSpace {
 
 // Sorts the keys of `chunk` and returns perm_chunk, a view into `space` (section 5.1).
 std::span<const uint32_t> tied_permutation(uint64_t seed, uint32_t chunk, uint32_t latents, const SortSpace& space);
-
-// sum over j of (2*u_j - 255) * c_j for a row of the dense matrix (section 5.2); below 2^36 in magnitude.
-int64_t dense_sum(uint64_t seed, uint32_t layer, uint32_t row, std::span<const int16_t> latents);
 
 // The signs of the tied weights, asked for in the order of the weights, from weight 0.
 class TiedSigns {
@@ -36,6 +34,7 @@ class TiedSigns {
   PhiloxWords words_{};
 };
 
+// Gives W_int of every weight, in order, to sink(weight number, W_int).
 template <class Sink>
 void generate_tied(const Header& h, std::span<const int16_t> latents, const SortSpace& space, Sink&& sink) {
   const auto weights = static_cast<uint32_t>(h.weights());
@@ -50,22 +49,43 @@ void generate_tied(const Header& h, std::span<const int16_t> latents, const Sort
   }
 }
 
+// A row of the dense matrix.
+struct DenseRow {
+  uint64_t seed;
+  uint32_t layer, row;
+};
+
+// sum over j of u_j * c_j over a row's `count` codes, which prepare_codes has laid out. Kernels have one each.
+using DenseSumFn = int64_t (*)(const DenseRow& row, const int16_t* codes, size_t count);
+
+inline constexpr size_t kDenseGroup = 128;  // codes are padded with zeros to a multiple of this
+
+constexpr size_t padded_codes(size_t latents) { return (latents + kDenseGroup - 1) / kDenseGroup * kDenseGroup; }
+
+// The codes in the order in which a kernel with `blocks` Philox counters a vector meets their matrix entries (simd/dense.h); 0 leaves them in their own order.
+// Returns the sum of all codes.
+int64_t prepare_codes(std::span<const int16_t> latents, size_t blocks, std::span<int16_t> prepared);
+
+// Prepared codes and what goes with them.
+struct DenseCodes {
+  std::span<const int16_t> prepared;  // padded_codes(latents)
+  int64_t sum;                        // of all codes
+  DenseSumFn dense_sum;
+};
+
+// Gives W_int of weights `first` .. `last` - 1 to sink(weight number, W_int). Ranges are independent of each other.
 template <class Sink>
-void generate_dense(const Header& h, std::span<const int16_t> latents, Sink&& sink) {
-  uint32_t weight = 0;
-  for (uint32_t layer = 0; layer <= h.depth; ++layer) {
-    const auto rows = static_cast<uint32_t>(h.layer_weights(layer));
-    for (uint32_t row = 0; row < rows; ++row) sink(weight++, dense_sum(h.seed, layer, row, latents));
+void generate_dense(const Header& h, const DenseCodes& codes, uint64_t first, uint64_t last, Sink&& sink) {
+  uint32_t layer = 0;
+  uint64_t start = 0;  // of the layer
+  for (uint64_t weight = first; weight < last; ++weight) {
+    while (weight >= start + h.layer_weights(layer)) start += h.layer_weights(layer++);
+    const int64_t sum = codes.dense_sum({h.seed, layer, static_cast<uint32_t>(weight - start)}, codes.prepared.data(), codes.prepared.size());
+    sink(static_cast<uint32_t>(weight), 2 * sum - 255 * codes.sum);
   }
 }
 
-// W_int of every weight, in order.
-template <class Sink>
-void generate(const Header& h, std::span<const int16_t> latents, const SortSpace& space, Sink&& sink) {
-  if (h.generator == DOH_TIED)
-    generate_tied(h, latents, space, sink);
-  else
-    generate_dense(h, latents, sink);
-}
+// The definition of DenseSumFn, in plain loops, for codes in their own order.
+int64_t dense_sum_scalar(const DenseRow& row, const int16_t* codes, size_t count);
 
 }  // namespace doh

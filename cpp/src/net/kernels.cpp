@@ -10,7 +10,7 @@ namespace doh {
 namespace {
 
 constexpr Kernel kKernels[] = {
-#define DOH_KERNEL(name, condition) {#name, [] { return condition; }, forward_##name},
+#define DOH_KERNEL(name, condition, dense, blocks) {#name, [] { return condition; }, forward_##name, dense_sum_##dense, blocks},
 #include "net/kernels.inc"
 #undef DOH_KERNEL
 };

@@ -27,9 +27,13 @@ struct Kernel {
   const char* name;
   bool (*available)();  // on this machine
   ForwardFn forward;
+  DenseSumFn dense_sum;
+  size_t dense_blocks;  // for prepare_codes
 };
 
-#define DOH_KERNEL(name, condition) void forward_##name(const Network& net, const Tile& tile);
+#define DOH_KERNEL(name, condition, dense, blocks)                 \
+  void forward_##name(const Network& net, const Tile& tile); \
+  int64_t dense_sum_##dense(const DenseRow& row, const int16_t* codes, size_t count);
 #include "net/kernels.inc"
 #undef DOH_KERNEL
 

@@ -10,6 +10,7 @@
 #include <immintrin.h>
 
 DOH_TARGET_BEGIN("avx2")
+#include "net/simd/dense.h"
 #include "net/simd/pairs.h"
 
 namespace {
@@ -26,6 +27,17 @@ struct Vector {
   static Vec shift_left(Vec a, uint32_t s) { return _mm256_sll_epi32(a, _mm_cvtsi32_si128(static_cast<int>(s))); }
   static Vec blend_high(Vec even, Vec odd) { return _mm256_blend_epi16(_mm256_srli_epi32(even, 16), odd, 0xAA); }
 
+  static Vec set64(uint64_t x) { return _mm256_set1_epi64x(static_cast<int64_t>(x)); }
+  static Vec count64() { return _mm256_setr_epi64x(0, 1, 2, 3); }
+  static Vec add64(Vec a, Vec b) { return _mm256_add_epi64(a, b); }
+  static Vec multiply(Vec a, Vec b) { return _mm256_mul_epu32(a, b); }  // low halves of the 64-bit lanes
+  static Vec high_half(Vec a) { return _mm256_srli_epi64(a, 32); }
+  static Vec exclusive_or(Vec a, Vec b) { return _mm256_xor_si256(a, b); }
+  static Vec exclusive_or(Vec a, Vec b, Vec c) { return _mm256_xor_si256(_mm256_xor_si256(a, b), c); }
+  static Vec join_halves(Vec low, Vec high) { return _mm256_blend_epi32(low, _mm256_slli_epi64(high, 32), 0xAA); }
+  static Vec even_bytes(Vec a) { return _mm256_and_si256(a, _mm256_set1_epi16(255)); }
+  static Vec odd_bytes(Vec a) { return _mm256_srli_epi16(a, 8); }
+
   static Vec sine(Vec s) {
     const Vec m = _mm256_xor_si256(s, _mm256_srai_epi16(s, 15));
     const Vec u = _mm256_sub_epi16(_mm256_set1_epi16(32767), _mm256_add_epi16(m, m));
@@ -41,6 +53,8 @@ struct Vector {
 namespace doh {
 
 void forward_avx2(const Network& net, const Tile& tile) { PairKernel<Vector>::forward(net, tile); }
+
+int64_t dense_sum_avx2(const DenseRow& row, const int16_t* codes, size_t count) { return DenseKernel<Vector>::sum(row, codes, count); }
 
 }  // namespace doh
 DOH_TARGET_END

@@ -13,6 +13,17 @@ struct Avx512 {
   static Vec shift_left(Vec a, uint32_t s) { return _mm512_sll_epi32(a, _mm_cvtsi32_si128(static_cast<int>(s))); }
   static Vec blend_high(Vec even, Vec odd) { return _mm512_mask_blend_epi16(0xAAAAAAAAu, _mm512_srli_epi32(even, 16), odd); }
 
+  static Vec set64(uint64_t x) { return _mm512_set1_epi64(static_cast<int64_t>(x)); }
+  static Vec count64() { return _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7); }
+  static Vec add64(Vec a, Vec b) { return _mm512_add_epi64(a, b); }
+  static Vec multiply(Vec a, Vec b) { return _mm512_mul_epu32(a, b); }  // low halves of the 64-bit lanes
+  static Vec high_half(Vec a) { return _mm512_srli_epi64(a, 32); }
+  static Vec exclusive_or(Vec a, Vec b) { return _mm512_xor_si512(a, b); }
+  static Vec exclusive_or(Vec a, Vec b, Vec c) { return _mm512_ternarylogic_epi64(a, b, c, 0x96); }
+  static Vec join_halves(Vec low, Vec high) { return _mm512_mask_blend_epi32(0xAAAAu, low, _mm512_slli_epi64(high, 32)); }
+  static Vec even_bytes(Vec a) { return _mm512_and_si512(a, _mm512_set1_epi16(255)); }
+  static Vec odd_bytes(Vec a) { return _mm512_srli_epi16(a, 8); }
+
   static Vec sine(Vec s) {
     const Vec m = _mm512_xor_si512(s, _mm512_srai_epi16(s, 15));
     const Vec u = _mm512_sub_epi16(_mm512_set1_epi16(32767), _mm512_add_epi16(m, m));

@@ -11,6 +11,7 @@
 
 DOH_TARGET_BEGIN("avx512f,avx512bw,avx512vl,avx512vnni")
 #include "net/simd/avx512.h"
+#include "net/simd/dense.h"
 #include "net/simd/pairs.h"
 
 namespace {
@@ -24,6 +25,8 @@ struct Vector : Avx512 {
 namespace doh {
 
 void forward_avx512_vnni(const Network& net, const Tile& tile) { PairKernel<Vector>::forward(net, tile); }
+
+int64_t dense_sum_avx512_vnni(const DenseRow& row, const int16_t* codes, size_t count) { return DenseKernel<Vector>::sum(row, codes, count); }
 
 }  // namespace doh
 DOH_TARGET_END
