@@ -1,7 +1,8 @@
-"""The command line, as a person runs it: in processes of its own."""
+"""The command line, as a person runs it; in processes of its own where that matters."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import resource
@@ -9,7 +10,9 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -17,6 +20,7 @@ from PIL import Image
 
 import doh
 from doh import container, metrics
+from doh.cli import main
 from doh.cli.decode import box
 from doh.errors import EncodeError
 from doh.model import BiasScale, QuantModel, Scale, Target
@@ -25,11 +29,27 @@ from doh.signals import read_signal
 QUICK = ["--preset", "fast", "--set", "steps=30", "--set", "width=8", "--set", "depth=2", "--device", "cpu", "--threads", "1"]
 
 
-def run(*words: object, cwd: Path | None = None, **options) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "doh.cli", *map(str, words)], cwd=cwd, capture_output=True, text=True, timeout=120, **options)
+class Result(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
 
 
-def error_of(result: subprocess.CompletedProcess, code: int = 1) -> str:
+def run(*words: object) -> Result:
+    """`doh WORDS`, within this process: torch is imported once."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as end:
+        patch.setattr(sys, "argv", ["doh", *map(str, words)])
+        main()
+    return Result(end.value.code or 0, out.getvalue(), err.getvalue())
+
+
+def run_alone(*words: object, **options) -> subprocess.CompletedProcess:
+    """The same in a process of its own."""
+    return subprocess.run([sys.executable, "-m", "doh.cli", *map(str, words)], capture_output=True, text=True, timeout=120, **options)
+
+
+def error_of(result: Result | subprocess.CompletedProcess, code: int = 1) -> str:
     """The one line that a failed command leaves on stderr."""
     assert result.returncode == code and result.stdout == "", result
     lines = result.stderr.splitlines()
@@ -70,7 +90,7 @@ def photo(tmp_path) -> Path:
 
 def test_decode_writes_the_samples(tmp_path):
     source = random_file(tmp_path / "a.doh")
-    result = run("decode", source, "-o", tmp_path / "a.png")
+    result = run_alone("decode", source, "-o", tmp_path / "a.png")
     assert result.returncode == 0 and result.stdout == f"{tmp_path}/a.png: 36 x 24, 3 channels, u8\n" and result.stderr == ""
     assert np.array_equal(read_signal(tmp_path / "a.png")[0].samples, doh.decode(source))
     assert np.ptp(doh.decode(source)) > 50  # a picture, not a constant
@@ -196,8 +216,10 @@ def test_looking_at_files_imports_little(tmp_path):
 
 def test_version_and_usage():
     assert run("--version").stdout == f"doh {doh.__version__}\n"
-    for words in ([], ["encode"], ["nonsense"], ["decode", "a.doh"], ["encode", "a.png", "-o", "b.doh", "--bpp", "1", "--bytes", "9"]):
+    for words in ([], ["encode"], ["nonsense"], ["decode", "a.doh"]):
         assert run(*words).returncode == 2
+    for budget in (["--bpp", "1", "--bytes", "9"], ["--latents", "5", "--bpp", "1"], ["--bpp", "0"], ["--bytes", "-3"], ["--latents", "x"]):
+        assert run("encode", "a.png", "-o", "b.doh", *budget).returncode == 2
     for command in ("encode", "decode", "info", "verify", "eval"):
         assert run(command, "--help").returncode == 0
 
@@ -223,7 +245,7 @@ def test_bad_targets_of_decode(tmp_path):
     assert "does not exist" in error_of(run("decode", source, "-o", tmp_path / "none" / "a.png"))
     assert "the extension .xyz is not one" in error_of(run("decode", source, "-o", tmp_path / "a.xyz"))
     assert "is a folder" in error_of(run("decode", source, "-o", folder(tmp_path / "b.png")))
-    result = run("decode", source, "-o", tmp_path / "c.png", preexec_fn=small_disk)
+    result = run_alone("decode", source, "-o", tmp_path / "c.png", preexec_fn=small_disk)
     assert error_of(result) == f"doh: cannot write {tmp_path}/c.png: File too large"
     assert sorted(os.listdir(tmp_path)) == ["a.doh", "b.png", "out.png"]
 
@@ -263,6 +285,7 @@ def test_bad_sources_of_encode(tmp_path, photo):
     assert "unknown setting 'stepps' (the nearest is 'steps')" in error_of(run("encode", photo, "-o", tmp_path / "o.doh", "--set", "stepps=3"))
     assert "unknown preset 'quick'" in error_of(run("encode", photo, "-o", tmp_path / "o.doh", "--preset", "quick"))
     assert "No such file" in error_of(run("encode", photo, "-o", tmp_path / "o.doh", "--config", tmp_path / "none.toml"))
+    assert "photo.png: not a text file" in error_of(run("encode", photo, "-o", tmp_path / "o.doh", "--config", photo))
     assert sorted(os.listdir(tmp_path)) == before
 
 
@@ -282,7 +305,7 @@ def test_encode_and_everything_after_it(tmp_path, photo):
     assert sorted(os.listdir(tmp_path)) == ["o.doh", "photo.png"]
     assert run("verify", output).returncode == 0
     assert json.loads(run("eval", output, photo, "--json").stdout)["bytes"] == output.stat().st_size
-    again = run("encode", photo, "-o", tmp_path / "p.doh", *QUICK, "--latents", "60", "--seed", "3", cwd=tmp_path)
+    again = run("encode", photo, "-o", tmp_path / "p.doh", *QUICK, "--latents", "60", "--seed", "3")
     assert again.returncode == 0 and (tmp_path / "p.doh").read_bytes() == output.read_bytes()
 
 
@@ -312,7 +335,7 @@ def test_a_full_disk_at_the_end(tmp_path, photo):
     """The file does not fit: one line, nothing half-written, and the target as it was."""
     target = tmp_path / "o.doh"
     target.write_bytes(b"old")
-    result = run("encode", photo, "-o", target, *QUICK, "--latents", "60", preexec_fn=small_disk)
+    result = run_alone("encode", photo, "-o", target, *QUICK, "--latents", "60", preexec_fn=small_disk)
     assert result.returncode == 1 and result.stdout == ""
     assert result.stderr.splitlines()[-1] == f"doh: cannot write {target}: File too large"
     assert sorted(os.listdir(tmp_path)) == ["o.doh", "photo.png"] and target.read_bytes() == b"old"
@@ -322,10 +345,10 @@ def test_a_full_disk_at_the_end(tmp_path, photo):
 
 def test_interrupt_and_resume(tmp_path, photo):
     """Ctrl-C: code 130, no output, a checkpoint; --resume ends where an undisturbed run ends."""
-    settings = [*QUICK, "--set", "steps=4000", "--latents", "60"]
+    settings = [*QUICK, "--set", "steps=2500", "--latents", "60"]
     words = [sys.executable, "-m", "doh.cli", "encode", str(photo), "-o", str(tmp_path / "o.doh"), *settings]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert "/4,000" in process.stderr.readline()
+    assert "/2,500" in process.stderr.readline()
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 130 and output == "" and "Traceback" not in errors
@@ -369,5 +392,5 @@ def test_live_progress_on_a_terminal(tmp_path, photo):
             break
         seen += part
     os.close(ours)
-    assert process.wait(timeout=60) == 0 and b"starting ..." in seen and b"/1,500" in seen and b" left" in seen
+    assert process.wait(timeout=60) == 0 and b"starting " in seen and b"/1,500" in seen and b" left" in seen
     process.stdout.close()

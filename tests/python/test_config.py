@@ -28,7 +28,7 @@ def test_paper_preset_is_the_papers_model():
 def test_every_setting_has_its_sentence():
     source = Path(doh.config.__file__).read_text()
     for field in dataclasses.fields(Config):
-        assert re.search(rf"^    {field.name}: \w+ = .*  # [A-Z0-9].*\.$", source, re.M), field.name
+        assert re.search(rf"^    {field.name}: \w+ = .*  # .*\.$", source, re.M), field.name
 
 
 def test_unknown_preset_names_the_nearest():

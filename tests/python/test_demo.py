@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
+import re
+import shutil
 import subprocess
 import sys
 from importlib.machinery import SourceFileLoader
@@ -30,7 +33,7 @@ def picture() -> np.ndarray:
 
 def test_jpegs_fit_and_are_as_good_as_can_be(picture):
     full, small = _picture.best_jpegs(picture, 3000)
-    assert full.name.startswith("JPEG, quality") and "of the size" in small.name
+    assert full.name.startswith("JPEG, quality") and "at 1/" in small.name
     for found in (full, small):
         assert len(found.data) <= 3000 and found.samples.shape == picture.shape
         assert Image.open(io.BytesIO(found.data)).format == "JPEG"
@@ -40,7 +43,7 @@ def test_jpegs_fit_and_are_as_good_as_can_be(picture):
 def test_no_jpeg_is_small_enough(picture):
     assert _picture.best_jpegs(picture, 100) == []
     smallest = min(len(jpeg(picture, 1, subsampling)) for subsampling in (0, 2))
-    assert all("of the size" in found.name for found in _picture.best_jpegs(picture, smallest - 1))
+    assert all("at 1/" in found.name for found in _picture.best_jpegs(picture, smallest - 1))
 
 
 def jpeg(picture: np.ndarray, quality: int, subsampling: int) -> bytes:
@@ -110,3 +113,55 @@ def test_nothing_is_installed_twice(tmp_path, monkeypatch):
     (tmp_path / "pyproject.toml").write_text("changed")
     _env.prepare()
     assert done[4:] == ["system", "install"]
+
+
+# What the pages say
+
+
+def blocks(language: str) -> list[str]:
+    """The fenced examples of the README in one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+
+
+def test_python_examples_of_the_readme(monkeypatch):
+    """As they stand, but with next to no training in the encoder."""
+    pytest.importorskip("torch")
+    import doh
+
+    monkeypatch.setattr(doh, "encode", functools.partial(doh.encode, steps=8, device="cpu"), raising=False)
+    codec, projection = blocks("python")
+    found: dict = {}
+    exec(codec, found)  # our own page
+    assert 4850 <= len(found["data"]) <= 5000 and found["again"].shape == (512, 512, 3) and found["face"].shape == (512, 512, 3)
+    found = {}
+    exec(projection.replace("range(200)", "range(3)"), found)
+    assert found["net"].projection.latent.shape == (500,) and sum(value.numel() for value in found["state"].values()) < 700
+
+
+def test_c_example_of_the_readme(tmp_path):
+    """Compiled against the library that tools/test has built, and run on a file; its output is what doh.decode gives."""
+    library = next((_env.BUILD / "cpp").glob("libdoh.a"), None)
+    compiler = shutil.which("cc")
+    if not (library and compiler):
+        pytest.skip("needs a C compiler and build/tools, which tools/test makes")
+    from test_cli import random_file
+
+    import doh
+
+    (tmp_path / "main.c").write_text(blocks("c")[0])
+    include = ROOT / "cpp" / "include"
+    subprocess.run([compiler, "-std=c11", "-Wall", "-Werror", "-I", include, "main.c", library, "-o", "main"], cwd=tmp_path, check=True)
+    source = random_file(tmp_path / "a.doh")
+    result = subprocess.run([tmp_path / "main", source], capture_output=True)
+    assert result.returncode == 0 and result.stdout == doh.decode(source).tobytes()
+    result = subprocess.run([tmp_path / "main", tmp_path / "main.c"], capture_output=True, text=True)
+    assert result.returncode == 1 and result.stderr.startswith("BAD_MAGIC: ")
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/newcomers.md"])
+def test_paths_in_the_pages_exist(page):
+    text = (ROOT / page).read_text()
+    named = re.findall(r"`((?:cpp|python|tests|tools|docs)/[\w./]*)`", text)
+    named += [str(Path(page).parent / target) for target in re.findall(r"\]\(([\w./]+)\)", text)]
+    missing = [path for path in named if "NAME" not in path and not (ROOT / path).exists()]
+    assert len(named) > 5 and missing == []

@@ -1,0 +1,167 @@
+"""The training loop: it learns, it is deterministic, it takes any signal, and the paper's parameterisation is the one it says it is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from doh import EncodeError, Signal  # noqa: E402
+from doh.config import Config  # noqa: E402
+from doh.container import pack  # noqa: E402
+from doh.metrics import psnr  # noqa: E402
+from doh.model import DTYPE, TOP  # noqa: E402
+from doh.reference import samples  # noqa: E402
+from doh.train.fit import Run, SumGradient, fit, learning_rate  # noqa: E402
+from doh.train.siren import siren  # noqa: E402
+
+QUICK = Config(steps=60, latents=120, batch=64, threads=1)
+
+
+def picture(height: int = 12, width: int = 16) -> Signal:
+    """Smooth colours with an edge."""
+    y, x = np.mgrid[0:height, 0:width]
+    planes = [128 + 100 * np.sin(x / 5 + y / 7), 20 * y % 256, np.where(x > width / 2, 200, 40)]
+    return Signal(np.stack(planes, axis=-1).clip(0, 255).astype(np.uint8), "image", "u8")
+
+
+@pytest.mark.parametrize("generator", ["tied", "dense"])
+def test_learns_a_small_picture(generator):
+    signal = picture()
+    model = fit(signal, QUICK.replace(steps=400, latents=400, bits=7.0, generator=generator, batch=4096, gains="siren"))
+    assert psnr(samples(model), signal.samples, 255) > 28
+
+
+def test_threads_and_pieces_change_nothing(monkeypatch):
+    signal = picture(60, 80)
+    config = QUICK.replace(steps=6, batch=4500)
+    one, three = (fit(signal, config.replace(threads=t)) for t in (1, 3))
+    assert pack(one) == pack(three)
+
+
+def test_gradient_of_a_batch_is_autograds():
+    run = Run(picture(60, 80), QUICK.replace(batch=4500))
+    points = run.draw()
+    weights, biases = run.projection(run.latents, run.gain), run.biases * run.omegas
+    wanted_loss = (siren(run.encoding(points), weights, biases, run.output_bias) - run.samples[points] / 255).square().mean()
+    wanted = torch.autograd.grad(wanted_loss, [*weights, biases, run.output_bias])
+    loss, (flat, *others) = SumGradient(run, 1, None)(points, [w.detach() for w in weights], biases.detach(), run.output_bias.detach())
+    torch.testing.assert_close(loss, wanted_loss.detach())
+    for a, b in zip([*run.projection.split(flat), *others], wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "shape, kind, sample_type",
+    [
+        ((1, 1, 1), "image", "u8"),
+        ((1, 1, 3), "image", "u16"),
+        ((40, 2), "audio", "s16"),
+        ((6, 5, 4, 1), "occupancy", "u1"),
+        ((3, 4, 5, 2, 3), "array", "u8"),
+        ((7, 3, 32), "array", "u16"),
+    ],
+)
+def test_any_signal(shape, kind, sample_type):
+    rng = np.random.default_rng(0)
+    low = -32768 if sample_type == "s16" else 0
+    signal = Signal(rng.integers(low, low + TOP[sample_type] + 1, shape).astype(DTYPE[sample_type]), kind, sample_type)
+    config = Config(steps=40, batch=16, threads=1)
+    model = fit(signal, config)
+    decoded = samples(model)
+    assert decoded.shape == shape and decoded.dtype == signal.samples.dtype
+    again = fit(signal, config)
+    assert pack(again) == pack(model)
+
+
+def test_a_constant_is_met():
+    signal = Signal(np.full((5, 5, 1), 200, np.uint8), "image", "u8")
+    decoded = samples(fit(signal, Config(steps=300, threads=1, lr_latents=0.01)))
+    assert np.abs(decoded.astype(int) - 200).max() <= 2
+
+
+def test_every_point_once_in_a_pass():
+    run = Run(picture(), QUICK.replace(sampling="epochs", batch=50))
+    seen = torch.cat([run.draw() for _ in range(run.pass_steps)])
+    assert run.pass_steps == 4 and sorted(seen.tolist()) == list(range(192))
+    assert not torch.equal(torch.cat([run.draw() for _ in range(4)]), seen)
+
+
+def test_epochs_set_the_steps():
+    assert Run(picture(), QUICK.replace(epochs=3, batch=50)).steps == 12
+
+
+def test_no_steps_at_all():
+    assert fit(picture(), QUICK.replace(steps=0)).latent_codes.shape == (120,)
+
+
+@pytest.mark.parametrize("budget", [150, 400, 2000])
+def test_budgets_are_met(budget):
+    data = pack(fit(picture(), Config(steps=40, threads=1, bytes=budget)))
+    assert budget * 0.97 <= len(data) <= budget
+
+
+def test_a_fixed_network_takes_a_large_budget_in_finer_steps_or_says_so():
+    config = Config(steps=10, threads=1, width=6, depth=2, frequencies=2)  # 138 weights
+    assert 0.97 * 250 <= len(pack(fit(picture(), config.replace(bytes=250)))) <= 250
+    with pytest.raises(EncodeError, match="more than this network can use"):
+        fit(picture(), config.replace(bytes=5000))
+
+
+def test_learning_rates():
+    cosine = [learning_rate(s, 100, 10, Config(warmup=0.1)) for s in range(100)]
+    assert cosine[0] < cosine[5] < cosine[9] > cosine[50] > cosine[99] > 0 and cosine[99] < 1e-3
+    exponential = [learning_rate(s, 100, 10, Config(warmup=0, schedule="exponential", decay=0.5)) for s in (0, 9, 10, 25)]
+    assert exponential == [1, 1, 0.5, 0.25]
+
+
+def test_progress_reports():
+    reports = []
+    fit(picture(40, 40), QUICK.replace(steps=300, batch=1600, finish=0.5), progress=reports.append)
+    assert reports[-1].phase == "quantise" and reports[-1].step == reports[-1].steps == 300
+    assert {r.phase for r in reports} <= {"fit", "finish", "quantise"}
+    assert all(r.psnr > 0 and r.rate > 0 and r.remaining_s >= 0 for r in reports)
+
+
+def test_unknown_device():
+    with pytest.raises(EncodeError, match="device 'gpu7'"):
+        fit(picture(), QUICK.replace(device="gpu7"))
+
+
+def test_number_of_torch_threads_is_left_as_it_was():
+    before = torch.get_num_threads()
+    fit(picture(), QUICK.replace(steps=1))
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("generator", ["tied", "dense"])
+def test_the_papers_parameterisation_takes_the_same_steps(generator):
+    """z in [-1/n, 1/n], B_l with the bounds of Eq. 13 and 16, Adam at 1e-6 and its own epsilon: the unscaled model, written out, against the rescaled one that training uses."""
+    config = Config.from_preset("paper").replace(
+        generator=generator, latents=90, width=10, depth=3, frequencies=3, threads=1, epochs=5, batch=64, lr_latents=1e-4, lr_biases=1e-4, decay=0.9
+    )
+    signal = picture()
+    run = Run(signal, config)
+    n = run.plan.latents
+    z = (run.latents.detach().double() / n).requires_grad_()
+    biases = torch.zeros_like(run.biases, dtype=torch.float64).requires_grad_()
+    output_bias = torch.full((3,), 0.5, dtype=torch.float64, requires_grad=True)
+    adam = torch.optim.Adam([z, biases, output_bias], lr=config.lr_latents, betas=(0.99, 0.999), eps=1e-8)
+    decay = torch.optim.lr_scheduler.ExponentialLR(adam, config.decay)
+    sum_gradient = SumGradient(run, 1, None)
+    moved = run.latents.detach().clone()
+    for step in range(run.steps):
+        points = Run.draw(run)
+        run.draw = lambda points=points: points
+        weights = [w * n for w in run.projection(z, run.gain.double())]
+        out = siren(run.encoding(points).double(), weights, biases * 30.0, output_bias)
+        adam.zero_grad()
+        (out - run.samples[points].double() / 255).square().mean().backward()
+        adam.step()
+        if (step + 1) % run.pass_steps == 0:
+            decay.step()
+        run.train(sum_gradient)
+    assert (run.latents - moved).abs().max() > 0.02
+    torch.testing.assert_close(run.latents.detach().double(), z.detach() * n, rtol=0, atol=2e-4)
+    torch.testing.assert_close(run.biases.detach().double(), biases.detach(), rtol=0, atol=1e-5)

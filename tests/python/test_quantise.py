@@ -1,0 +1,177 @@
+"""Quantisation: what the file's integers stand for is what training saw."""
+
+from __future__ import annotations
+
+from math import pi
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from doh import EncodeError, Signal, reference  # noqa: E402
+from doh.config import Config  # noqa: E402
+from doh.container import pack, pack_unsealed, unpack  # noqa: E402
+from doh.model import Target  # noqa: E402
+from doh.train.plan import carried_frequencies, plan, target_for  # noqa: E402
+from doh.train.projection import KINDS  # noqa: E402
+from doh.train.quantise import Quantiser, round_through, snap, wrap  # noqa: E402
+from doh.train.siren import Encoding, initial_gains, siren  # noqa: E402
+
+SIGNAL = Signal(np.random.default_rng(0).integers(0, 256, (9, 11, 3), np.uint8), "image", "u8")
+
+
+def quantiser(kind: str = "tied", n: int = 300, depth: int = 3, width: int = 16) -> Quantiser:
+    target = Target(2, 3, width, depth, 4)
+    return Quantiser(target, KINDS[kind](5, n, target.layer_shapes), initial_gains(target, 30.0, "siren"), [30.0] * depth, 1.5)
+
+
+def trained(q: Quantiser) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Latents and biases (radians) as they might be after training."""
+    torch.manual_seed(1)
+    return torch.randn(q.projection.n), 3 * torch.randn(q.target.depth, q.target.width), torch.rand(3)
+
+
+@pytest.mark.parametrize("value", [1e-9, 0.3, 1.0, 2.0 - 1e-5, 2047.9999, 123.456])
+def test_snap_is_close(value):
+    m, e = snap(value)
+    assert 2048 <= m <= 4095 and abs(m * 2.0**-e / value - 1) <= 2.5e-4
+
+
+def test_round_through():
+    z = torch.tensor([0.24, -0.26, 1.0], requires_grad=True)
+    rounded = round_through(z, 0.5)
+    assert rounded.tolist() == [0.0, -0.5, 1.0]
+    rounded.sum().backward()
+    assert z.grad.tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("kind", ["tied", "dense"])
+@pytest.mark.parametrize("depth", [1, 2, 4])
+@pytest.mark.parametrize("step", [0.3, 0.01, 0.0003])
+def test_the_decoder_evaluates_what_training_saw(kind, depth, step):
+    q = quantiser(kind, depth=depth)
+    z, b, ob = trained(q)
+    steps = q.steps(step)
+    model = q.model(SIGNAL, z, b, ob, steps)
+    weights = q.projection(round_through(z, steps.latent), q.projection.spread(q.gains(steps)))
+    inputs = Encoding(SIGNAL.shape, 4, "octaves")(torch.arange(99))
+    wanted = siren(inputs, weights, round_through(wrap(b), steps.bias), ob).numpy()
+    decoded = reference.samples(model).reshape(99, 3)
+    assert np.abs(decoded - np.clip(wanted, 0, 1) * 255).max() < 1.5  # half a level is the rounding of samples, the rest 16-bit arithmetic
+    assert all(np.abs(w).max() <= 32767 for w in reference.integer_weights(model))
+    assert np.array_equal(unpack(pack(model)).latent_codes, model.latent_codes)
+
+
+def test_scales_stand_for_the_gains():
+    q = quantiser()
+    z, b, ob = trained(q)
+    steps = q.steps(0.02)
+    model = q.model(SIGNAL, z, b, ob, steps)
+    for layer, gain in enumerate(q.gains(steps)):
+        turn = 2 * pi if layer < 3 else 1
+        assert model.scale_of(layer).factor * turn == pytest.approx(gain * 0.02, rel=1e-12)
+        assert gain == pytest.approx(q.radians[layer], rel=2.5e-4)
+
+
+def test_precision_is_the_largest_without_clamping_or_wrapping():
+    q = quantiser()
+    z, b, ob = trained(q)
+    for factor in (0.01, 1.0, 100.0):
+        model = q.model(SIGNAL, z * factor, b, ob * 7, q.steps(0.02 * factor))
+        weights = reference.integer_weights(model)
+        hidden = max(np.abs(w).max() for w in weights[1:-1])
+        assert hidden <= 32767 and (hidden > 16000 or model.scales[1].q == 17)
+        limit = np.abs(weights[-1]).sum(axis=1) * 32767 + (np.abs(model.output_bias_codes.astype(np.int64)) << (model.scales[2].q + 3))
+        assert limit.max() < 2**31
+
+
+def test_nominal_models_have_the_same_size():
+    q = quantiser("dense")
+    z, b, ob = trained(q)
+    steps = q.steps(0.05)
+    assert len(pack_unsealed(q.model(SIGNAL, z, b, ob, steps, exact=False))) == len(pack_unsealed(q.model(SIGNAL, z, b, ob, steps)))
+
+
+@pytest.mark.parametrize("kind", ["tied", "dense"])
+def test_finest_step_is_valid(kind):
+    q = quantiser(kind, n=20000 if kind == "dense" else 300, depth=1, width=2)
+    z, b, ob = trained(q)
+    model = q.model(SIGNAL, z, b, ob, q.steps(q.finest(z)))
+    assert np.abs(model.latent_codes).max() <= 32767
+    assert kind == "tied" or np.abs(model.latent_codes.astype(np.int64)).sum() < 1 << 28
+    pack(model)
+
+
+def test_steps_of_bits():
+    q = quantiser()
+    z = torch.randn(100000)
+    step = q.step_of_bits(z, 5.0, "rate")
+    counts = np.unique(torch.round(z / step).numpy(), return_counts=True)[1] / len(z)
+    assert -(counts * np.log2(counts)).sum() == pytest.approx(5.0, abs=0.02)
+    codes = torch.round(z / q.step_of_bits(z, 8.0, "range"))
+    assert 250 <= codes.max() - codes.min() <= 257
+
+
+def test_step_of_bytes_is_the_finest_that_fits():
+    q = quantiser()
+    z, b, ob = trained(q)
+
+    def size(step):
+        return len(pack_unsealed(q.model(SIGNAL, z, b, ob, q.steps(step), exact=False)))
+
+    for budget in (150, 300, 600):
+        for start in (1e-3, 0.1, 5.0):
+            step = q.step_of_bytes(size, budget, start, q.finest(z))
+            assert budget * 0.97 <= size(step) <= budget
+
+
+# plans
+
+
+def signal(*shape: int) -> Signal:
+    return Signal(np.zeros(shape, np.uint8), "array", "u8")
+
+
+def test_plan_of_the_papers_image():
+    p = plan(signal(512, 768, 3), Config(latents=4500))
+    assert (p.target.width, p.target.depth, p.target.frequencies, p.latents, p.budget) == (40, 9, 10, 4500, 0)
+
+
+@pytest.mark.parametrize("n", [1, 10, 100, 1000, 4500, 14000, 100000])
+def test_plans_keep_their_latents_and_suit_them(n):
+    p = plan(signal(512, 768, 3), Config(latents=n))
+    assert p.latents == n and (n < 60 or 2 * n < p.target.weights < 6 * n)
+    assert n < 100 or p.target.biases < n / 3
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (5, 1), (16, 16, 3), (8, 8, 8, 1), (3, 4, 5, 2, 32)])
+def test_plans_for_small_signals(shape):
+    p = plan(signal(*shape), Config())
+    assert p.target.dims == len(shape) - 1 and p.latents >= 16 and 1 <= p.target.frequencies <= 6
+
+
+def test_plans_of_budgets_grow_with_them():
+    plans = [plan(signal(64, 64, 3), Config(bytes=b)) for b in (200, 1000, 10000, 100000)]
+    assert [p.budget for p in plans] == [200, 1000, 10000, 100000]
+    assert all(a.latents < b.latents and a.target.weights < b.target.weights for a, b in zip(plans, plans[1:], strict=False))
+    assert all(p.latents <= p.target.weights for p in plans)
+    assert plan(signal(64, 64, 3), Config(bpp=2.0)).budget == 1024
+
+
+def test_budget_too_small_names_the_smallest():
+    with pytest.raises(EncodeError, match="the smallest file is about [0-9]+ bytes"):
+        plan(signal(64, 64, 3), Config(bytes=20))
+    with pytest.raises(EncodeError, match="smallest"):
+        plan(signal(64, 64, 3), Config(bpp=1e-9))
+
+
+def test_settings_fix_the_network():
+    t = target_for(signal(64, 64, 3), Config(width=7, depth=2, frequencies=3, ladder="1.4"), 1000)
+    assert t == Target(2, 3, 7, 2, 3, "1.4")
+    assert target_for(signal(64, 64, 3), Config(frequencies=0), 1000).ladder == "octaves"
+
+
+def test_carried_frequencies():
+    assert [carried_frequencies(n, "octaves") for n in (1, 2, 32, 768, 10**6)] == [2, 2, 6, 10, 10]
+    assert carried_frequencies(768, "1.4") == 16
