@@ -22,6 +22,11 @@ using Bytes = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::
 template <class T>
 using Numpy = nb::ndarray<nb::numpy, T>;
 
+// Types of arguments and results in signatures, for the stub.
+#define DOH_BYTES "bytes | bytearray | memoryview | mmap.mmap | numpy.typing.NDArray[numpy.uint8]"
+#define DOH_LIMITS "limits: dict[str, int] | None = None"
+#define DOH_BOX "grid: collections.abc.Sequence[int] | None = None, offset: collections.abc.Sequence[int] | None = None, extent: collections.abc.Sequence[int] | None = None"
+
 inline std::span<const uint8_t> span_of(const Bytes& bytes) { return {bytes.data(), bytes.size()}; }
 
 // An error of doh.h, raised in Python as DohError.

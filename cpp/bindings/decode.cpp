@@ -84,10 +84,12 @@ std::vector<std::string> kernels() {
 void bind_decode(nb::module_& m) {
   m.def("decode", &decode_into, nb::arg("data").noconvert(), nb::arg("out").noconvert(), nb::arg("limits") = nb::none(), nb::arg("grid") = nb::none(),
         nb::arg("offset") = nb::none(), nb::arg("extent") = nb::none(), nb::arg("threads") = 1, nb::arg("kernel") = nb::none(),
+        nb::sig("def decode(data: " DOH_BYTES ", out: numpy.typing.NDArray[typing.Any], " DOH_LIMITS ", " DOH_BOX ", threads: int = 1, kernel: str | None = None) -> None"),
         "Fills `out` (C-contiguous, box and channels, uint8, uint16 or int16 as the file's samples) with the decoded samples: the default grid, whose checksum is "
         "compared, or the box offset, extent of a grid (tuples, one number for each dimension). Releases the GIL. Raises DohError.");
   m.def("check_region", &check_region, nb::arg("data").noconvert(), nb::arg("limits") = nb::none(), nb::arg("grid") = nb::none(),
         nb::arg("offset") = nb::none(), nb::arg("extent") = nb::none(),
+        nb::sig("def check_region(data: " DOH_BYTES ", " DOH_LIMITS ", " DOH_BOX ") -> None"),
         "Checks a file's header, a box (absent: the default grid) and the limits for it, as decode does before it decodes. Raises DohError.");
   m.def("kernels", &kernels, "The names of the kernels that run on this machine, best first.");
   m.def("version", [] { return std::string(doh_version()); }, "The version of the core.");

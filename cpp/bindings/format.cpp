@@ -164,17 +164,20 @@ nb::bytes with_samples_crc(const Bytes& data, uint32_t crc) {
 
 void bind_format(nb::module_& m) {
   m.def("read_info", &read_info, nb::arg("data").noconvert(), nb::arg("limits") = nb::none(),
+        nb::sig("def read_info(data: " DOH_BYTES ", " DOH_LIMITS ") -> dict[str, typing.Any]"),
         "What the header of a .doh file says, checked; judges the limits for the default grid. Raises DohError.");
   m.def("unpack", &unpack, nb::arg("data").noconvert(), nb::arg("limits") = nb::none(),
+        nb::sig("def unpack(data: " DOH_BYTES ", " DOH_LIMITS ") -> dict[str, typing.Any]"),
         "read_info and all codes: scales [(m, r, q)], bias_scale (m, e), latent_codes int32 [n], bias_codes int32 [depth, width], "
         "output_bias_codes int32 [channels]. Raises DohError.");
-  m.def("pack", &pack, nb::arg("fields"),
+  m.def("pack", &pack, nb::arg("fields"), nb::sig("def pack(fields: dict[str, typing.Any]) -> bytes"),
         "The file of such a dictionary (entries that follow from others may be absent). latent_shift and bias_shift are picked for the smallest file where absent or "
         "None. Raises DohError for a field out of range, KeyError, TypeError or ValueError for one that is absent or no such thing.");
-  m.def("set_samples_crc", &with_samples_crc, nb::arg("data").noconvert(), nb::arg("crc"),
+  m.def("set_samples_crc", &with_samples_crc, nb::arg("data").noconvert(), nb::arg("crc"), nb::sig("def set_samples_crc(data: " DOH_BYTES ", crc: int) -> bytes"),
         "The same file with another checksum of its samples, and its own checksum made new. Raises DohError.");
   m.def(
-      "crc32c", [](const Bytes& data) { return crc32c(span_of(data)); }, nb::arg("data").noconvert(), "CRC-32C of bytes.");
+      "crc32c", [](const Bytes& data) { return crc32c(span_of(data)); }, nb::arg("data").noconvert(),
+      nb::sig("def crc32c(data: " DOH_BYTES ") -> int"), "CRC-32C of bytes.");
 }
 
 }  // namespace doh::bindings

@@ -123,11 +123,15 @@ void bind_generate(nb::module_& m) {
   m.def("philox", &philox_words, nb::arg("seed"), nb::arg("stream"), nb::arg("layer"), nb::arg("row"), nb::arg("block"), nb::arg("count"),
         "Philox4x32-10 words, uint32 [count, 4], of the counters (block + i, row, layer, stream).");
   m.def("tied_map", &tied_map, nb::arg("seed"), nb::arg("latents"), nb::arg("weights"),
+        nb::sig("def tied_map(seed: int, latents: int, weights: int) -> tuple[numpy.typing.NDArray[numpy.int32], numpy.typing.NDArray[numpy.int8]]"),
         "The tied generator: (index int32 [weights], sign int8 [weights]); W_int = sign * codes[index].");
   m.def("dense_bytes", &dense_bytes, nb::arg("seed"), nb::arg("layer"), nb::arg("row"), nb::arg("rows"), nb::arg("latents"),
         "Rows row .. row + rows - 1 of a layer's dense matrix as bytes u, uint8 [rows, latents]; an entry is 2u - 255.");
-  m.def("weight_sums", &weight_sums, nb::arg("data").noconvert(), "W_int of a file: for each layer int64 [fan_out, fan_in]. Raises DohError.");
-  m.def("integer_weights", &integer_weights, nb::arg("data").noconvert(), "The 16-bit weights of a file: for each layer int16 [fan_out, fan_in]. Raises DohError.");
+  m.def("weight_sums", &weight_sums, nb::arg("data").noconvert(),
+        nb::sig("def weight_sums(data: " DOH_BYTES ") -> list[numpy.typing.NDArray[numpy.int64]]"), "W_int of a file: for each layer int64 [fan_out, fan_in]. Raises DohError.");
+  m.def("integer_weights", &integer_weights, nb::arg("data").noconvert(),
+        nb::sig("def integer_weights(data: " DOH_BYTES ") -> list[numpy.typing.NDArray[numpy.int16]]"),
+        "The 16-bit weights of a file: for each layer int16 [fan_out, fan_in]. Raises DohError.");
   m.def("sine", &sine, "sin16 of the phases -32768 .. 32767, int16 [65536].");
 }
 

@@ -1,0 +1,110 @@
+"""The commands of `doh` and their options, as typer sees them. What they do stands in the modules that they call, imported when they are called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from doh.cli.report import errors_in_one_line
+
+app = typer.Typer(
+    name="doh",
+    help="One signal as a few kilobytes: a seeded projection turns a short code into a sine network that draws it at any size.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+DohFile = Annotated[Path, typer.Argument(metavar="IN.doh", help="A .doh file.", show_default=False)]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads to use. (default: all cores)", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from doh import __version__
+
+        print(f"doh {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _all(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")] = False) -> None:
+    pass
+
+
+@app.command()
+def encode(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="PNG, JPEG, WebP, TIFF or BMP image, or a .npy array.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT.doh", help="The file to write.", show_default=False)],
+    latents: Annotated[int | None, typer.Option(min=1, help="Budget: so many latent numbers.", show_default=False)] = None,
+    bpp: Annotated[float | None, typer.Option(help="Budget: at most so many bits per pixel in the file.", show_default=False)] = None,
+    size: Annotated[int | None, typer.Option("--bytes", min=1, help="Budget: at most so many bytes.", show_default=False)] = None,
+    preset: Annotated[str | None, typer.Option(help="paper, fast, balanced or best. (default: balanced)", show_default=False)] = None,
+    config: Annotated[Path | None, typer.Option(metavar="FILE.toml", help="Settings from a file.", show_default=False)] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting; repeatable.", show_default=False)] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the projection and of the run.", show_default=False)] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    threads: Threads = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint OUT.doh.ckpt of an interrupted run.")] = False,
+) -> None:
+    """Encode an image into a .doh file."""
+    if sum(budget is not None for budget in (latents, bpp, size)) > 1:
+        raise typer.BadParameter("give one of --latents, --bpp and --bytes")
+    if bpp is not None and not bpp > 0:
+        raise typer.BadParameter("--bpp takes a positive number")
+    with errors_in_one_line():
+        from doh.cli.encode import run
+
+        options = {"latents": latents, "bpp": bpp, "bytes": size, "seed": seed, "device": device, "threads": threads}
+        run(source, output, preset, config, settings or [], resume, options)
+
+
+@app.command()
+def decode(
+    source: DohFile,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT.png", help="The file to write; the extension says how.", show_default=False)],
+    scale: Annotated[str, typer.Option(metavar="S", help="Zoom: a number or a fraction such as 3/2.")] = "1",
+    crop: Annotated[str | None, typer.Option(metavar="X,Y,W,H", help="Only this box, in pixels before the zoom.", show_default=False)] = None,
+    threads: Threads = None,
+) -> None:
+    """Decode a .doh file, or a part of it, at any size."""
+    with errors_in_one_line(source):
+        from doh.cli.decode import run
+
+        run(source, output, scale, crop, threads)
+
+
+@app.command()
+def info(source: DohFile, as_json: Json = False) -> None:
+    """Show what a .doh file holds."""
+    with errors_in_one_line(source):
+        from doh.cli.look import show_info
+
+        show_info(source, as_json)
+
+
+@app.command()
+def verify(source: DohFile, threads: Threads = None) -> None:
+    """Check that a .doh file is undamaged and decodes to exactly what its encoder saw."""
+    with errors_in_one_line(source):
+        from doh.cli.look import verify as run
+
+        run(source, threads)
+
+
+@app.command(name="eval")
+def evaluate(
+    source: DohFile,
+    reference: Annotated[Path, typer.Argument(metavar="REFERENCE", help="The original.", show_default=False)],
+    as_json: Json = False,
+    threads: Threads = None,
+) -> None:
+    """Compare a .doh file with the original: bytes, bits per pixel, PSNR, SSIM."""
+    with errors_in_one_line(source):
+        from doh.cli.look import evaluate as run
+
+        run(source, reference, as_json, threads)

@@ -1,0 +1,63 @@
+"""`doh encode`: an image or array to a .doh file, with live progress, a checkpoint beside the output, and a summary measured on the written file."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from doh import container, metrics
+from doh.cli.decode import all_cores
+from doh.cli.progress import show_progress
+from doh.cli.report import say
+from doh.errors import EncodeError
+from doh.files import check_target, write_atomic
+from doh.model import TOP
+from doh.signals import read_signal
+
+if TYPE_CHECKING:
+    from doh.config import Config
+
+
+def run(source: Path, output: Path, preset: str | None, config: Path | None, settings: list[str], resume: bool, options: dict[str, Any]) -> None:
+    """Encodes `source` to `output`. `options` holds the configuration's keys that have an option of their own; None = not given.
+
+    The checkpoint lies beside the output, as OUT.doh.ckpt, and goes once the file is written. Raises KeyboardInterrupt after saying where it is.
+    """
+    choice = choose(preset, config, settings, options)
+    check_target(output)
+    signal, notes = read_signal(source)
+    for note in notes:
+        say(note)
+    checkpoint = Path(f"{output}.ckpt") if output.is_file() or not output.exists() else None  # none beside a device
+    if checkpoint and checkpoint.exists() and not resume:
+        say(f"{checkpoint} of an interrupted run is not used; to go on from it, add --resume")
+    started = time.monotonic()
+    try:
+        with show_progress() as progress:
+            from doh.codec import encode
+
+            data = encode(signal, config=choice, progress=progress, checkpoint=checkpoint, resume=resume)
+        write_atomic(output, data)
+    except KeyboardInterrupt:
+        if checkpoint and checkpoint.exists():
+            say(f"no file written; the run's state is in {checkpoint}: the same command with --resume goes on from there")
+        raise
+    if checkpoint:
+        checkpoint.unlink(missing_ok=True)
+    seconds = time.monotonic() - started
+    psnr = metrics.psnr(container.decode(data, threads=all_cores()), signal.samples, TOP[signal.sample_type])
+    print(f"{output}: {len(data):,} bytes, {container.read_info(data).bpp:.4f} bpp, {psnr:.2f} dB decoded, {seconds:.1f} s")
+
+
+def choose(preset: str | None, config: Path | None, settings: list[str], options: dict[str, Any]) -> Config:
+    """The configuration: the preset, then the file, then --set, then the options of their own. Raises EncodeError, OSError."""
+    from doh.config import Config
+
+    choice = Config.from_preset(preset or "balanced")
+    if config is not None:
+        try:
+            choice = Config.from_toml(config, choice)
+        except UnicodeDecodeError:
+            raise EncodeError(f"{config}: not a text file") from None
+    return choice.set(settings).replace(**{key: value for key, value in options.items() if value is not None})

@@ -1,0 +1,43 @@
+"""What the commands say: errors and remarks in one line each on stderr, and the exit codes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from os import PathLike
+
+import typer
+
+from doh.errors import DohError, EncodeError
+
+
+def say(message: str) -> None:
+    """A remark for the person at the terminal; results go to stdout instead."""
+    print(f"doh: {message}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def errors_in_one_line(path: str | PathLike | None = None) -> Iterator[None]:
+    """Turns every error that a user can bring about into one line and exit code 1, Ctrl-C into exit code 130. A bug keeps its traceback.
+
+    `path` is the .doh file that is being read, which a DohError does not know.
+    """
+    try:
+        yield
+    except DohError as error:
+        fail(f"{path}: {error}" if path else str(error))
+    except (EncodeError, OSError) as error:
+        fail(str(error) if not getattr(error, "filename", None) else f"{error.filename}: {error.strerror}")
+    except MemoryError:
+        fail("not enough memory")
+    except KeyboardInterrupt:
+        print(file=sys.stderr)  # past the ^C that the terminal shows
+        say("interrupted")
+        raise typer.Exit(130) from None
+
+
+def fail(message: str) -> None:
+    """One line on stderr, exit code 1."""
+    say(" ".join(message.split()))
+    raise typer.Exit(1) from None

@@ -1,0 +1,192 @@
+"""Every setting of the encoder, as one frozen dataclass, from presets (presets/*.toml), TOML files and "key=value" strings. No torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import resources
+from os import PathLike
+from pathlib import Path
+from typing import Any, Iterable
+
+from doh.errors import EncodeError
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    import tomli as tomllib
+
+PRESETS = ("fast", "balanced", "best", "paper")
+
+#: Ways to say how large the file is to be; at most one is set.
+RATES = ("latents", "bytes", "bpp")
+
+
+@dataclass(frozen=True)
+class Config:
+    """The encoder's settings. Raises EncodeError for a value of the wrong type or out of range, naming the key."""
+
+    # Rate: at most one of the first three; with none of them the encoder takes 4,500 latents, or fewer for a signal too small for so many.
+    latents: int = 0  # Number n of latents; 0 = from the rate.
+    bytes: int = 0  # Size of the whole file, met from below within 3 %; 0 = no such budget.
+    bpp: float = 0.0  # The same in bits for each grid point.
+    bits: float = 5.0  # Mean coded size of one latent, in bits, that the quantisation step is chosen for.
+    step_rule: str = "rate"  # How the step follows from `bits`: "rate" = as said above; "range" = 2^bits levels from the lowest to the highest latent (the paper's).
+
+    # Model
+    generator: str = "tied"  # How weights come from latents: "tied" or "dense" (docs/format.md, section 5).
+    seed: int = 0  # Seed of the projection and of the first latents; 0 .. 2^64 - 1.
+    width: int = 0  # Units in a sine layer; 0 = from the number of latents.
+    depth: int = 0  # Sine layers; 0 = from the number of latents.
+    frequencies: int = -1  # Frequencies K of the positional encoding, 0 .. 16; -1 = as many as the grid can carry.
+    ladder: str = "octaves"  # Frequencies as powers of 2 ("octaves") or of 1.4 ("1.4").
+    omega: float = 30.0  # Frequency factor of the sine layers.
+    first_omega: float = 30.0  # The same in the first sine layer.
+    gains: str = "paper"  # Initial weights: "paper" (supplement, Eq. 10 and 14) or "siren" (Sitzmann et al.: sqrt(6) times wider from the second layer on).
+
+    # Optimisation
+    steps: int = 12000  # Adam steps.
+    epochs: int = 0  # If not 0, this many passes over all points instead of `steps`.
+    batch: int = 8192  # Grid points in a step; a signal with no more points is used whole in every step.
+    sampling: str = "random"  # "random" = points drawn with replacement; "epochs" = every point once in each pass.
+    lr_latents: float = 0.05  # Adam's learning rate of the latents, at the scale that `latent_scale` says.
+    lr_biases: float = 0.003  # Adam's learning rate of the biases.
+    latent_scale: str = "unit"  # What lr_latents and adam_eps are about: "unit" = latents z' in [-1, 1]; "paper" = z = z'/n in [-1/n, 1/n].
+    beta1: float = 0.9  # Adam's decay of the gradient's mean.
+    beta2: float = 0.999  # Adam's decay of the gradient's square.
+    adam_eps: float = 1e-8  # Adam's epsilon.
+    schedule: str = "cosine"  # Learning rate over the steps: "cosine" to zero, or "exponential": times `decay` after each pass over all points.
+    decay: float = 0.999  # Factor of the exponential schedule.
+    warmup: float = 0.01  # Part of the steps in which the learning rate rises linearly from zero.
+
+    # Quantisation
+    finish: float = 0.25  # Last part of the steps, taken with rounded latents and biases (straight-through gradients); 0 = round after training only.
+    bias_step: float = 1.5  # Quantisation step of a hidden bias, in units of a hidden weight's step.
+
+    # Running
+    device: str = "auto"  # "auto" = CUDA where there is one; "cpu", "cuda", "cuda:1", ...
+    threads: int = 0  # Threads on the CPU; 0 = all cores. The result does not depend on it.
+    checkpoint_seconds: float = 60.0  # Time between checkpoints.
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            object.__setattr__(self, field.name, _typed(field.name, field.type, getattr(self, field.name)))
+        for key, choices in _CHOICES.items():
+            if getattr(self, key) not in choices:
+                raise EncodeError(f"{key} must be one of {', '.join(choices)}, not {getattr(self, key)!r}")
+        for key, (low, high) in _RANGES.items():
+            if not low <= getattr(self, key) <= high:
+                raise EncodeError(f"{key} must be between {low:g} and {high:g}, not {getattr(self, key)!r}")
+        given = [key for key in RATES if getattr(self, key)]
+        if len(given) > 1:
+            raise EncodeError(f"{' and '.join(given)} exclude each other: give one of them")
+        if self.frequencies == 0 and self.ladder != "octaves":
+            raise EncodeError("a network without frequencies needs ladder = 'octaves'")
+
+    @classmethod
+    def from_preset(cls, name: str) -> Config:
+        """A preset by name: fast, balanced, best or paper."""
+        if name not in PRESETS:
+            raise EncodeError(f"unknown preset {name!r}{_nearest(name, PRESETS)}; there are {', '.join(PRESETS)}")
+        text = resources.files("doh").joinpath("presets", f"{name}.toml").read_text(encoding="utf-8")
+        return cls().replace(**_parse(text, f"preset {name}"))
+
+    @classmethod
+    def from_toml(cls, path: str | PathLike, base: Config | None = None) -> Config:
+        """`base` (the defaults) with the keys of a TOML file. Raises OSError."""
+        return (base or cls()).replace(**_parse(Path(path).read_text(encoding="utf-8"), str(path)))
+
+    def replace(self, **changes: Any) -> Config:
+        """A copy with other values. Giving one of latents, bytes and bpp clears the other two."""
+        for key in changes:
+            if key not in KEYS:
+                raise EncodeError(f"unknown setting {key!r}{_nearest(key, KEYS)}")
+        if any(changes.get(key) for key in RATES):
+            changes = {**dict.fromkeys(RATES, 0), **changes}
+        return dataclasses.replace(self, **changes)
+
+    def set(self, assignments: Iterable[str]) -> Config:
+        """A copy with values from strings "key=value"; the value is read as the key's type."""
+        changes = {}
+        for text in assignments:
+            key, equals, value = text.partition("=")
+            key = key.strip().replace("-", "_")
+            if not equals:
+                raise EncodeError(f"{text!r} is not of the form key=value")
+            if key not in KEYS:
+                raise EncodeError(f"unknown setting {key!r}{_nearest(key, KEYS)}")
+            try:
+                changes[key] = _READ[KEYS[key]](value.strip())
+            except ValueError:
+                raise EncodeError(f"{key} must be {_WORDS[KEYS[key]]}, not {value.strip()!r}") from None
+        return self.replace(**changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+#: Type of each key: "int", "float" or "str".
+KEYS: dict[str, str] = {field.name: str(field.type) for field in dataclasses.fields(Config)}
+
+_READ = {"int": lambda text: int(text, 0), "float": float, "str": str}
+_WORDS = {"int": "a whole number", "float": "a number", "str": "a word"}
+
+_CHOICES = {
+    "step_rule": ("rate", "range"),
+    "generator": ("tied", "dense"),
+    "ladder": ("octaves", "1.4"),
+    "gains": ("paper", "siren"),
+    "latent_scale": ("unit", "paper"),
+    "sampling": ("random", "epochs"),
+    "schedule": ("cosine", "exponential"),
+}
+
+_RANGES = {
+    "latents": (0, 1 << 20),
+    "bytes": (0, 1 << 40),
+    "bpp": (0, 1 << 20),
+    "bits": (1, 16),
+    "seed": (0, (1 << 64) - 1),
+    "width": (0, 1024),
+    "depth": (0, 64),
+    "frequencies": (-1, 16),
+    "omega": (1e-3, 1e6),
+    "first_omega": (1e-3, 1e6),
+    "steps": (0, 1 << 40),
+    "epochs": (0, 1 << 40),
+    "batch": (1, 1 << 28),
+    "lr_latents": (0, 1e6),
+    "lr_biases": (0, 1e6),
+    "beta1": (0, 0.99999999),
+    "beta2": (0, 0.99999999),
+    "adam_eps": (0, 1),
+    "decay": (0, 1),
+    "warmup": (0, 1),
+    "finish": (0, 1),
+    "bias_step": (1e-3, 1e3),
+    "threads": (0, 1024),
+    "checkpoint_seconds": (0, 1e9),
+}
+
+
+def _typed(key: str, kind: str, value: Any) -> Any:
+    """The value as the key's type: whole numbers serve as numbers, nothing else is converted."""
+    good = isinstance(value, {"int": int, "float": (int, float), "str": str}[kind]) and not isinstance(value, bool)
+    if not good or (kind == "float" and not math.isfinite(value)):
+        raise EncodeError(f"{key} must be {_WORDS[kind]}, not {value!r}")
+    return float(value) if kind == "float" else value
+
+
+def _nearest(key: str, known: Iterable[str]) -> str:
+    close = get_close_matches(key, list(known), n=1, cutoff=0.0)
+    return f" (the nearest is {close[0]!r})" if close else ""
+
+
+def _parse(text: str, name: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise EncodeError(f"{name}: {error}") from error

@@ -1,0 +1,94 @@
+"""Whole files in and out. A file is written under a temporary name and then renamed, so that a reader never sees half of one."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from pathlib import Path
+
+
+class FileError(OSError):
+    """A file that cannot be read or written; str() is one line that names the file and the cause."""
+
+
+def _cause(error: OSError) -> str:
+    return error.strerror or str(error) or type(error).__name__
+
+
+def read_bytes(path: str | os.PathLike) -> bytes:
+    """All bytes of a file. Raises FileError."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise FileError(f"cannot read {path}: {_cause(error)}") from error
+
+
+def check_target(path: str | os.PathLike) -> None:
+    """Raises FileError where write_atomic() is bound to fail: asked before long work starts, so that it is not lost at its end."""
+    path = Path(path)
+    if _is_device(path):
+        if not os.access(path, os.W_OK):
+            raise FileError(f"cannot write {path}: it is not writable")
+        return
+    target = Path(os.path.realpath(path))
+    if target.is_dir():
+        raise FileError(f"cannot write {path}: it is a folder")
+    if not target.parent.is_dir():
+        raise FileError(f"cannot write {path}: the folder {path.parent} does not exist")
+    if not os.access(target.parent, os.W_OK):
+        raise FileError(f"cannot write {path}: the folder {path.parent} is not writable")
+
+
+def write_atomic(path: str | os.PathLike, data: bytes | memoryview) -> None:
+    """Writes the file at once or not at all: a temporary name beside it, fsync, rename.
+
+    A symbolic link is followed and keeps pointing where it did; an existing file's permissions are kept.
+    A device or a pipe (/dev/stdout) is written straight.
+    On any failure, an interrupt included, the old file is as it was and nothing new is left behind. Raises FileError.
+    """
+    try:
+        if _is_device(Path(path)):  # asked of the given name: /dev/stdout resolves to a name that does not exist
+            with open(path, "wb", buffering=0) as stream:
+                _write_all(stream.fileno(), data)
+            return
+        _replace(Path(os.path.realpath(path)), data)
+    except OSError as error:
+        parent = Path(path).parent
+        cause = f"the folder {parent} does not exist" if isinstance(error, FileNotFoundError) and not parent.is_dir() else _cause(error)
+        raise FileError(f"cannot write {path}: {cause}") from error
+
+
+def _is_device(path: Path) -> bool:
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def _replace(target: Path, data: bytes | memoryview) -> None:
+    if target.is_dir():
+        raise IsADirectoryError(None, "it is a folder")
+    mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else None
+    temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.tmp")
+    # 0o666 and the umask: the permissions of any newly made file (mkstemp would give 0o600).
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    try:
+        try:
+            _write_all(handle, data)
+            os.fsync(handle)
+            if mode is not None:
+                os.chmod(temporary, mode)
+        finally:
+            os.close(handle)
+        os.replace(temporary, target)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _write_all(handle: int, data: bytes | memoryview) -> None:
+    rest = memoryview(data).cast("B")
+    while rest:
+        rest = rest[os.write(handle, rest) :]

@@ -1,0 +1,55 @@
+"""numpy's .npy files: any signal at all, without loss."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+
+from doh.errors import EncodeError
+from doh.files import read_bytes, write_atomic
+from doh.signal import Signal
+
+_TYPES = {np.dtype(np.bool_): "u1", np.dtype(np.uint8): "u8", np.dtype(np.uint16): "u16", np.dtype(np.int16): "s16"}
+
+
+def read(path: Path) -> tuple[Signal, list[str]]:
+    """The array in a .npy file: bool, uint8, uint16 or int16. Pickled objects are refused. Raises EncodeError, FileError.
+
+    (height, width) and (height, width, 1 to 4) of uint8 or uint16 are images; anything else is a signal of kind `array`.
+    The last axis is the channels; only an array of one axis, and one of two axes that is not int16, has none: it has one channel.
+    """
+    stream = io.BytesIO(read_bytes(path))
+    try:
+        samples = np.load(stream, allow_pickle=False)
+    except Exception as error:  # numpy raises half a dozen kinds for a damaged header
+        raise EncodeError(f"{path}: not a readable .npy file ({_first_line(error)})") from error
+    if not isinstance(samples, np.ndarray):
+        raise EncodeError(f"{path}: an archive of arrays; doh reads a single array")
+    sample_type = _TYPES.get(samples.dtype.newbyteorder("="))
+    if sample_type is None:
+        raise EncodeError(f"{path}: samples of type {samples.dtype}; doh stores bool, uint8, uint16 and int16: scale and convert them first")
+    samples = np.ascontiguousarray(samples, np.uint8 if sample_type == "u1" else samples.dtype.newbyteorder("="))
+    if samples.ndim == 1 or (samples.ndim == 2 and sample_type != "s16"):
+        samples = samples[..., None]
+    image = sample_type in ("u8", "u16") and samples.ndim == 3 and samples.shape[-1] <= 4
+    try:
+        return Signal(samples, "image" if image else "array", sample_type), []
+    except EncodeError as error:
+        raise EncodeError(f"{path}: {error}") from error
+
+
+def write(path: Path, samples: np.ndarray, info: object) -> None:
+    """The samples as they are, channel axis included. Raises FileError."""
+    stream = io.BytesIO()
+    np.save(stream, samples, allow_pickle=False)
+    write_atomic(path, stream.getbuffer())
+
+
+def check(path: Path, channels: int, info: object) -> None:
+    """A .npy file holds every signal."""
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,217 @@
+"""Image files <-> samples (height, width, channels): PNG, JPEG, WebP, TIFF and BMP; grey, grey + alpha, RGB, RGBA; 8 and 16 bit.
+
+Pillow reads and writes everything but 16-bit colour, which it cuts to 8 bit without a word; doh.signals.deep does that.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from doh.errors import EncodeError
+from doh.files import read_bytes, write_atomic
+from doh.model import TOP
+from doh.signal import Signal
+from doh.signals import deep
+
+_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
+_ORIENTATION = 0x0112
+_SRGB_GAMMA = 0.45455  # as PNG stores it: what everybody assumes anyway
+#: Tags of a TIFF file that say something about the picture; the others describe how the file is laid out.
+_TIFF_METADATA = {270, 271, 272, 305, 306, 315, 316, 33432, 33723, 34665, 34853}
+
+#: Pillow mode -> what it is turned into, and the name by which a warning calls it (None: nothing is lost).
+_MODES = {
+    "1": ("L", "1-bit samples"),
+    "P": ("RGB", "the palette"),
+    "PA": ("RGBA", "the palette"),
+    "CMYK": ("RGB", "CMYK colours"),
+    "YCbCr": ("RGB", "YCbCr colours"),
+    "HSV": ("RGB", "HSV colours"),
+    "RGBX": ("RGB", None),
+    "RGBa": ("RGBA", "premultiplied alpha"),
+    "La": ("LA", "premultiplied alpha"),
+}
+
+#: Extension -> Pillow's format name, the numbers of channels and the sample types it holds, and how it is written.
+_WRITERS: dict[str, tuple[str, tuple[int, ...], tuple[str, ...], dict]] = {
+    ".png": ("PNG", (1, 2, 3, 4), ("u1", "u8", "u16"), {"optimize": True}),
+    ".tif": ("TIFF", (1, 2, 3, 4), ("u1", "u8", "u16"), {"compression": "tiff_adobe_deflate"}),
+    ".webp": ("WEBP", (1, 3, 4), ("u1", "u8"), {"lossless": True, "exact": True}),  # a grey image becomes three equal channels
+    ".bmp": ("BMP", (1, 3), ("u1", "u8"), {}),
+    ".jpg": ("JPEG", (1, 3), ("u1", "u8"), {"quality": 95, "subsampling": 0}),
+}
+_WRITERS[".tiff"], _WRITERS[".jpeg"] = _WRITERS[".tif"], _WRITERS[".jpg"]
+_MODE_OF = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+
+
+def read_image(path: Path | str) -> tuple[Signal, list[str]]:
+    """The picture in a file, turned as its EXIF orientation says: samples (height, width, 1 to 4) of uint8 or uint16.
+
+    Also returns one sentence for everything that is converted or not kept: palette, 1-bit, CMYK; colour profile, metadata, further frames.
+    Raises EncodeError for what is no image, is damaged or too large to be true, FileError for what cannot be read.
+    """
+    path = Path(path)
+    data = read_bytes(path)
+    if not data:
+        raise EncodeError(f"{path}: the file is empty")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's remarks on odd but readable files; bombs above its hard limit still raise
+            samples, notes = _read(data)
+    except EncodeError as error:
+        raise EncodeError(f"{path}: {error}") from error
+    except Image.UnidentifiedImageError as error:
+        raise EncodeError(f"{path}: not an image that can be read (PNG, JPEG, WebP, TIFF or BMP)") from error
+    except Image.DecompressionBombError as error:
+        raise EncodeError(f"{path}: the picture claims more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels; such files are refused") from error
+    except ImportError as error:
+        raise EncodeError(f"{path}: 16-bit colour needs {error.name}, which is not installed: pip install pypng tifffile") from error
+    except MemoryError:
+        raise EncodeError(f"{path}: the picture does not fit into memory") from None
+    except Exception as error:  # the decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error and more for damaged files
+        raise EncodeError(f"{path}: the image is damaged or cut short ({_first_line(error)})") from error
+    return Signal(samples, "image", "u16" if samples.dtype == np.uint16 else "u8"), [f"{path}: {note}" for note in notes]
+
+
+def write_image(path: Path | str, samples: np.ndarray, sample_type: str) -> None:
+    """Writes samples (height, width, channels) in the format that the extension names, at once or not at all. 1-bit samples become black and white.
+
+    PNG, TIFF, WebP and BMP are lossless, JPEG is written at quality 95. Raises EncodeError where the format cannot hold the samples, FileError.
+    """
+    path = Path(path)
+    if samples.ndim != 3:
+        raise EncodeError(f"{path}: an image file holds two dimensions; these samples have {samples.ndim - 1}: use .npy")
+    check_image(path, samples.shape[-1], sample_type)
+    name, _, _, options = _WRITERS[path.suffix.lower()]
+    stream = io.BytesIO()
+    try:
+        if sample_type == "u16" and samples.shape[-1] > 1:
+            deep.write(stream, samples, name)
+        else:
+            values = samples * np.uint8(255) if TOP[sample_type] == 1 else samples
+            Image.fromarray(np.ascontiguousarray(values.squeeze(-1) if values.shape[-1] == 1 else values)).save(stream, name, **options)
+    except (OSError, ValueError) as error:  # a side longer than the format allows
+        size = f"{samples.shape[1]} x {samples.shape[0]}"
+        raise EncodeError(f"{path}: a picture of {size} pixels cannot be written as {name} ({_first_line(error)})") from error
+    write_atomic(path, stream.getbuffer())
+
+
+def check_image(path: Path | str, channels: int, sample_type: str) -> None:
+    """Raises EncodeError where a file of this name cannot hold so many channels of that sample type."""
+    name, counts, types, _ = _WRITERS[Path(path).suffix.lower()]
+    if channels in counts and sample_type in types:
+        return
+    able = [extension for extension, (_, c, t, _) in _WRITERS.items() if channels in c and sample_type in t]
+    what = {2: "grey with alpha", 4: "alpha"}.get(channels, f"{channels} channels") if channels not in counts else f"{sample_type} samples"
+    raise EncodeError(f"{path}: {name} cannot hold {what}; use {', '.join([*able, '.npy'])}")
+
+
+def read(path: Path) -> tuple[Signal, list[str]]:
+    return read_image(path)
+
+
+def write(path: Path, samples: np.ndarray, info) -> None:
+    write_image(path, samples, info.sample_type)
+
+
+def check(path: Path, channels: int, info) -> None:
+    check_image(path, channels, info.sample_type)
+
+
+def _read(data: bytes) -> tuple[np.ndarray, list[str]]:
+    depth = deep.sample_bits(data)
+    if depth is not None and depth.bits > 8 and depth.channels > 1:
+        return _read_deep(data)
+    with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        notes = []
+        if getattr(image, "n_frames", 1) > 1:
+            notes.append(f"only the first of {image.n_frames} frames is kept")
+            image.seek(0)
+        image.load()
+        lost = _lost(image)
+        image = ImageOps.exif_transpose(image)
+        image, changed = _plain(image)
+        notes += changed
+        if lost:
+            notes.append(f"not kept: {', '.join(lost)}")
+        samples = np.array(image)
+    samples = samples.astype(np.uint16) if samples.dtype.itemsize > 1 else samples
+    return samples if samples.ndim == 3 else samples[..., None], notes
+
+
+def _read_deep(data: bytes) -> tuple[np.ndarray, list[str]]:
+    """16-bit colour. Pillow is still asked for what it knows of the file: its size limit, the orientation, the metadata."""
+    lost: list[str] = []
+    orientation = 1
+    try:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            orientation = image.getexif().get(_ORIENTATION, 1)
+            lost = _lost(image)
+    except Image.UnidentifiedImageError:
+        pass  # 16-bit layouts that Pillow does not know, such as grey with alpha in TIFF
+    samples = deep.read(data, 2 * Image.MAX_IMAGE_PIXELS)
+    return _turn(samples, orientation), [f"not kept: {', '.join(lost)}"] if lost else []
+
+
+def _plain(image: Image.Image) -> tuple[Image.Image, list[str]]:
+    """The image in one of the modes L, LA, RGB, RGBA, I;16, and what was converted on the way."""
+    notes = []
+    if image.mode.startswith("I;16"):
+        return image, notes
+    if image.mode == "I" and image.getextrema()[0] >= 0 and image.getextrema()[1] <= 65535:
+        return Image.fromarray(np.array(image).astype(np.uint16)), notes  # 16-bit grey, in older releases of Pillow
+    if image.mode in _MODES:
+        target, name = _MODES[image.mode]
+        if "transparency" in image.info and target == "RGB":
+            target = "RGBA"
+        if name:
+            notes.append(f"{name} converted to 8-bit {'grey' if target in ('L', 'LA') else target}")
+        image = image.convert(target)
+    elif "transparency" in image.info and image.mode in ("L", "RGB"):
+        notes.append("the transparent colour converted to an alpha channel")
+        image = image.convert({"L": "LA", "RGB": "RGBA"}[image.mode])
+    if image.mode not in ("L", "LA", "RGB", "RGBA"):
+        raise EncodeError(f"samples of Pillow's mode {image.mode} cannot be coded; convert the picture to 8 or 16 bit grey or RGB")
+    return image, notes
+
+
+def _lost(image: Image.Image) -> list[str]:
+    """What the file says besides its pixels, by name."""
+    info = image.info
+    lost = []
+    if info.get("icc_profile"):
+        lost.append("ICC colour profile")
+    tags = set(image.getexif()) - {_ORIENTATION}
+    if tags & _TIFF_METADATA if image.format == "TIFF" else tags:
+        lost.append("EXIF metadata")
+    if info.get("xmp"):
+        lost.append("XMP metadata")
+    if info.get("photoshop"):
+        lost.append("Photoshop data")
+    if info.get("comment") or getattr(image, "text", None):
+        lost.append("text")
+    if abs(info.get("gamma", _SRGB_GAMMA) - _SRGB_GAMMA) > 1e-4:
+        lost.append("gamma")
+    if info.get("dpi") and (image.format == "PNG" or info.get("jfif_unit")):  # the other formats have to have one, whether it means anything or not
+        lost.append("resolution")
+    return lost
+
+
+def _turn(samples: np.ndarray, orientation: int) -> np.ndarray:
+    """Samples (height, width, channels) as the EXIF orientation 1 .. 8 says they are to be seen."""
+    if orientation >= 5:
+        samples = samples.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        samples = samples[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        samples = samples[::-1]
+    return np.ascontiguousarray(samples)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

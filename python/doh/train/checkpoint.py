@@ -1,0 +1,100 @@
+"""The state of a training, on disk: safetensors with a JSON note. Resuming gives the very bytes of a training that was never interrupted."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+
+from doh.errors import EncodeError
+from doh.files import write_atomic
+from doh.signal import Signal
+
+if TYPE_CHECKING:
+    from doh.train.fit import Run
+
+VERSION = 1
+#: Settings that do not change the result.
+FREE = {"device", "threads", "checkpoint_seconds"}
+
+
+def signal_hash(signal: Signal) -> str:
+    """SHA-256 of a signal's kind, sample type, shape and samples."""
+    h = hashlib.sha256(repr((signal.kind, signal.sample_type, signal.samples.shape)).encode())
+    h.update(np.ascontiguousarray(signal.samples))
+    return h.hexdigest()
+
+
+def save(run: Run, path: Path) -> None:
+    """Writes the state at once or not at all (a temporary name, then a rename). Raises OSError."""
+    note = {
+        "version": VERSION,
+        "config": run.config.to_dict(),
+        "signal": signal_hash(run.signal),
+        "step": run.step,
+        "latent_step": run.quantisation.latent if run.quantisation else None,
+    }
+    tensors = {name: t.detach().cpu().contiguous() for name, t in _tensors(run).items()}
+    write_atomic(path, to_bytes(tensors, {"doh": json.dumps(note)}))
+
+
+def load(run: Run, path: Path) -> None:
+    """Brings a fresh run to the state in a file. Raises EncodeError when it is no checkpoint, or one of another signal or other settings (saying which); OSError."""
+    try:
+        with safe_open(path, "pt") as file:
+            note = json.loads((file.metadata() or {})["doh"])
+            stored = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise EncodeError(f"{path} is not a checkpoint of doh ({error})") from error
+    _check(run, note, path)
+    if run.config.sampling == "epochs":
+        run.order = torch.empty(len(stored.get("order", ())), dtype=torch.int64)
+    _start_moments(run)
+    for name, tensor in _tensors(run).items():
+        if name not in stored or stored[name].shape != tensor.shape or stored[name].dtype != tensor.dtype:
+            raise EncodeError(f"{path} is a damaged checkpoint: {name} does not fit")
+        with torch.no_grad():
+            tensor.copy_(stored[name])
+    run.generator.set_state(stored["generator"])
+    run.step = note["step"]
+    for state in run.optimiser.state.values():
+        state["step"].fill_(run.step)
+    if note["latent_step"]:
+        run.quantise_at(note["latent_step"])
+
+
+def _check(run: Run, note: dict[str, Any], path: Path) -> None:
+    if note.get("version") != VERSION:
+        raise EncodeError(f"{path} is a checkpoint of another version of doh")
+    if note["signal"] != signal_hash(run.signal):
+        raise EncodeError(f"{path} is a checkpoint of another signal: remove it, or do not resume")
+    for key, value in run.config.to_dict().items():
+        if key not in FREE and note["config"].get(key) != value:
+            raise EncodeError(f"{path} is a checkpoint with {key} = {note['config'].get(key)!r}, not {value!r}: remove it, or do not resume")
+
+
+def _start_moments(run: Run) -> None:
+    """Adam makes its state on the first step; a resumed run needs it before."""
+    for group in run.optimiser.param_groups:
+        for p in group["params"]:
+            run.optimiser.state[p] = {
+                "step": torch.zeros((), dtype=torch.float32, device=p.device),
+                "exp_avg": torch.zeros_like(p),
+                "exp_avg_sq": torch.zeros_like(p),
+            }
+
+
+def _tensors(run: Run) -> dict[str, Tensor]:
+    tensors = {"latents": run.latents, "biases": run.biases, "output_bias": run.output_bias, "loss": run.loss, "order": run.order}
+    for name in ("latents", "biases", "output_bias"):
+        state = run.optimiser.state.get(tensors[name], {})
+        for moment in ("exp_avg", "exp_avg_sq"):
+            tensors[f"{name}.{moment}"] = state.get(moment, torch.zeros_like(tensors[name]))
+    return {**tensors, "generator": run.generator.get_state()}

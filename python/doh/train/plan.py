@@ -1,0 +1,101 @@
+"""How large a network and how many latents a signal and a rate ask for. No torch, no training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import log2, sqrt
+
+from doh.config import Config
+from doh.errors import EncodeError
+from doh.model import Target, scale_count
+from doh.signal import Signal
+
+#: Weights of the target network for each latent: between 2 and 5 it hardly matters.
+WEIGHTS_PER_LATENT = 3.25
+#: Latents where no rate is given, and the share of the samples' number that they may not exceed.
+DEFAULT_LATENTS, DEFAULT_SHARE = 4500, 1 / 8
+#: A bias costs about this many bits more than a latent.
+BIAS_EXTRA_BITS = 1.5
+MIN_WIDTH, MAX_WIDTH = 4, 1024
+MAX_DEPTH = 9
+MAX_WEIGHTS = 1 << 20  # what decoders take by default
+
+
+@dataclass(frozen=True)
+class Plan:
+    target: Target
+    latents: int
+    budget: int  # bytes; 0 = none
+
+
+def plan(signal: Signal, config: Config) -> Plan:
+    """The target network, the number of latents and the budget. Raises EncodeError for a budget that no network fits or fills."""
+    budget = config.bytes or int(config.bpp * _points(signal) / 8)
+    if config.bpp and not budget:
+        budget = 1
+    if config.latents:
+        return Plan(target_for(signal, config, config.latents), config.latents, 0)
+    if not budget:
+        n = max(16, min(DEFAULT_LATENTS, int(signal.samples.size * DEFAULT_SHARE)))
+        return Plan(target_for(signal, config, n), n, 0)
+    smallest = estimate(signal, config, 1)
+    if budget < smallest:
+        raise EncodeError(f"{budget} bytes are too few for this signal: the smallest file is about {smallest} bytes")
+    low, high = 1, 1 << 20
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if estimate(signal, config, middle) <= budget else (low, middle)
+    target = target_for(signal, config, low)
+    if low > target.weights:
+        low = target.weights  # a latent without a weight would be wasted; the rest of the budget goes into finer steps
+    return Plan(target, low, budget)
+
+
+def target_for(signal: Signal, config: Config, n: int) -> Target:
+    """The target network for n latents: what the settings fix, and for the rest a few times more weights than latents, shallower where biases would weigh."""
+    dims, channels = len(signal.shape), signal.channels
+    frequencies = config.frequencies if config.frequencies >= 0 else carried_frequencies(max(signal.shape), config.ladder)
+    depth = config.depth or min(MAX_DEPTH, max(1, round(MAX_DEPTH * (n / DEFAULT_LATENTS) ** (1 / 3))))
+    width = config.width or _width(dims * (1 + 2 * frequencies) + channels, depth, WEIGHTS_PER_LATENT * n)
+    target = Target(dims, channels, width, depth, frequencies, config.ladder if frequencies else "octaves")
+    if not config.width and target.weights > MAX_WEIGHTS:
+        width = int(_exact_width(dims * (1 + 2 * frequencies) + channels, depth, MAX_WEIGHTS))
+        target = Target(dims, channels, width, depth, frequencies, target.ladder)
+    return target
+
+
+def carried_frequencies(points: int, ladder: str) -> int:
+    """Frequencies up to about the highest that a dimension of so many points can carry, points/2 half waves across [-1, 1]; at most 10 octaves or 16 powers of 1.4."""
+    octaves = log2(max(points, 2) / 2)
+    return min(10, int(octaves) + 2) if ladder == "octaves" else min(16, int(octaves / log2(1.4)) + 2)
+
+
+def estimate(signal: Signal, config: Config, n: int) -> int:
+    """About how many bytes a file with n latents takes."""
+    t = target_for(signal, config, n)
+    bits = min(n, t.weights) * config.bits + t.depth * t.width * (config.bits + BIAS_EXTRA_BITS) + t.channels * 12
+    return header_bytes(signal, t, config.seed, n) + int(bits / 8)
+
+
+def header_bytes(signal: Signal, target: Target, seed: int, n: int) -> int:
+    """Everything but the payload (docs/format.md, sections 1 and 2)."""
+    varints = sum(max(1, -(-x.bit_length() // 7)) for x in (*signal.shape, target.width, seed, n))
+    return 5 + 2 + varints + 3 + 1 + 3 * scale_count(target.depth, False) + 2 + 1 + 8
+
+
+def _exact_width(ends: int, depth: int, weights: float) -> float:
+    """w with (depth - 1) w^2 + ends w = weights."""
+    if depth == 1:
+        return weights / ends
+    return (sqrt(ends * ends + 4 * (depth - 1) * weights) - ends) / (2 * (depth - 1))
+
+
+def _width(ends: int, depth: int, weights: float) -> int:
+    """The nearest width for so many weights; a multiple of 4 from 24 on, which vector units like."""
+    width = _exact_width(ends, depth, weights)
+    width = 4 * round(width / 4) if width >= 24 else round(width)
+    return min(max(width, MIN_WIDTH), MAX_WIDTH)
+
+
+def _points(signal: Signal) -> int:
+    return signal.samples.size // signal.channels

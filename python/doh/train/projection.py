@@ -1,0 +1,161 @@
+"""Seeded projections from one latent vector to all weights of a network, as torch modules (the paper's Eq. 2; docs/format.md, sections 4 and 5).
+
+Latents z' have unit scale (uniform in [-1, 1] at the start) where the paper's are z = z'/n. A projection has *unit gain*: at the start its weights have the variance of U(-1, 1),
+which is 1/3. A layer's weights are its gain times that, so that Var(W_l) is what the layer's initialisation asks for (Eq. 3), whatever n is.
+"""
+
+from __future__ import annotations
+
+from math import prod, sqrt
+from typing import Any, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from doh import _core
+
+#: Entries of a dense matrix that are held in floating point at one time.
+CHUNK_ENTRIES = 1 << 20
+INITIAL_LATENTS_STREAM = 3
+
+Shapes = Sequence[tuple[int, ...]]
+
+
+def initial_latents(seed: int, n: int) -> Tensor:
+    """The latents that training starts from: float32 (n,), uniform in [-1, 1], from random words w as (2w + 1 - 2^32) / 2^32."""
+    words = _core.philox(seed, INITIAL_LATENTS_STREAM, 0, 0, 0, -(-n // 4)).reshape(-1)[:n]
+    return torch.from_numpy((words.astype(np.float64) * 2 + (1 - 2.0**32)) / 2.0**32).to(torch.float32)
+
+
+class Projection(nn.Module):
+    """What both kinds share: the split of D = sum of prod(shape) weights, layer by layer and row-major, into tensors of the layers' shapes."""
+
+    #: What one unit of W_int, the decoder's integer sum, is worth with latents of step 1.
+    unit: float
+
+    def __init__(self, seed: int, n: int, shapes: Shapes) -> None:
+        super().__init__()
+        self.seed, self.n, self.shapes = seed, n, tuple(tuple(s) for s in shapes)
+        self.sizes = [prod(s) for s in self.shapes]
+
+    def flat(self, latents: Tensor) -> Tensor:
+        """All D weights at unit gain from latents (n,), in the latents' dtype."""
+        raise NotImplementedError
+
+    def part(self, latents: Tensor, layer: int) -> Tensor:
+        """The weight tensor of one layer at unit gain, without making the others."""
+        raise NotImplementedError
+
+    def rows(self, layer: int) -> slice:
+        """Where a layer's weights lie among all D."""
+        start = sum(self.sizes[:layer])
+        return slice(start, start + self.sizes[layer])
+
+    def flat_sums(self, codes: Tensor) -> Tensor:
+        """All D integer sums W_int, int64, of integer codes (n,)."""
+        raise NotImplementedError
+
+    def split(self, flat: Tensor) -> list[Tensor]:
+        return [part.view(shape) for part, shape in zip(flat.split(self.sizes), self.shapes)]
+
+    def forward(self, latents: Tensor, gain: Tensor | float = 1.0) -> list[Tensor]:
+        """One weight tensor for each layer. `gain` is a number, or (D,) for a gain of each layer's own (see `spread`)."""
+        return self.split(self.flat(latents) * gain)
+
+    def spread(self, gains: Sequence[float]) -> Tensor:
+        """(D,): each layer's gain repeated for each of its weights."""
+        return torch.repeat_interleave(torch.tensor(gains, dtype=torch.float64), torch.tensor(self.sizes)).to(torch.float32)
+
+    def weight_sums(self, codes: np.ndarray | Tensor) -> list[Tensor]:
+        """W_int of every layer (docs/format.md, section 5), int64: exactly the decoder's."""
+        return self.split(self.flat_sums(torch.as_tensor(codes)))
+
+
+class TiedProjection(Projection):
+    """Each weight is one latent with a sign, each latent serves floor(D/n) or ceil(D/n) weights (docs/format.md, section 5.1)."""
+
+    unit = 1.0
+
+    def __init__(self, seed: int, n: int, shapes: Shapes) -> None:
+        super().__init__(seed, n, shapes)
+        index, sign = (torch.from_numpy(np.array(a)) for a in _core.tied_map(seed, n, sum(self.sizes)))
+        places = -(-len(index) // n) * n  # the last chunk padded to a whole permutation
+        inverse = torch.full((places,), len(index))
+        inverse[torch.arange(len(index)) // n * n + index] = torch.arange(len(index))
+        self.register_buffer("index", index.to(torch.int64), persistent=False)
+        self.register_buffer("sign", sign.to(torch.int8), persistent=False)
+        self.register_buffer("inverse", inverse, persistent=False)
+
+    def flat(self, latents: Tensor) -> Tensor:
+        return _Tied.apply(latents, self.index, self.sign, self.inverse)
+
+    def part(self, latents: Tensor, layer: int) -> Tensor:
+        rows = self.rows(layer)
+        return (latents[self.index[rows]] * self.sign[rows]).view(self.shapes[layer])
+
+    def flat_sums(self, codes: Tensor) -> Tensor:
+        return self.sign.to(torch.int64) * codes.to(torch.int64)[self.index]
+
+
+class _Tied(torch.autograd.Function):
+    """sign * z[index]. Backward gathers too: every chunk of n weights is a permutation, so there is nothing to scatter and the sum's order is fixed."""
+
+    @staticmethod
+    def forward(ctx: Any, latents: Tensor, index: Tensor, sign: Tensor, inverse: Tensor) -> Tensor:
+        ctx.save_for_backward(sign, inverse)
+        ctx.n = len(latents)
+        return latents[index] * sign
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        sign, inverse = ctx.saved_tensors
+        padded = torch.cat([grad * sign, grad.new_zeros(1)])
+        return padded[inverse].view(-1, ctx.n).sum(0), None, None, None
+
+
+class DenseProjection(Projection):
+    """The paper's fixed random matrix B_l for each layer (Eq. 2), held as bytes u; an entry is (2u - 255)/256, uniform in (-1, 1) on 256 levels (section 5.2)."""
+
+    def __init__(self, seed: int, n: int, shapes: Shapes) -> None:
+        super().__init__(seed, n, shapes)
+        rows = [torch.from_numpy(np.array(_core.dense_bytes(seed, layer, 0, size, n))) for layer, size in enumerate(self.sizes)]
+        self.register_buffer("entries", torch.cat(rows), persistent=False)  # uint8 (D, n)
+        self.unit = sqrt(3 / n) / 256  # Var(sum of n products of two U(-1, 1)) = n/9, wanted is 1/3
+
+    def flat(self, latents: Tensor) -> Tensor:
+        return _Dense.apply(latents, self.entries) * self.unit
+
+    def part(self, latents: Tensor, layer: int) -> Tensor:
+        return (_Dense.apply(latents, self.entries[self.rows(layer)]) * self.unit).view(self.shapes[layer])
+
+    def flat_sums(self, codes: Tensor) -> Tensor:
+        # exact in float64: every partial sum is an integer below 2^36
+        return _Dense.apply(codes.to(torch.float64), self.entries).to(torch.int64)
+
+
+class _Dense(torch.autograd.Function):
+    """sum_j (2 u_j - 255) z_j for every row of bytes, and its transpose, a few rows at a time: the matrix never exists in floating point."""
+
+    @staticmethod
+    def forward(ctx: Any, latents: Tensor, entries: Tensor) -> Tensor:
+        ctx.save_for_backward(entries)
+        total = 255 * latents.sum()
+        return torch.cat([2 * (rows.to(latents.dtype) @ latents) - total for rows in _chunks(entries)])
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (entries,) = ctx.saved_tensors
+        result = grad.new_zeros(entries.shape[1])
+        for rows, part in zip(_chunks(entries), _chunks(grad, entries.shape[1])):
+            result.addmv_(rows.to(grad.dtype).t(), part)
+        return 2 * result - 255 * grad.sum(), None
+
+
+def _chunks(tensor: Tensor, row_length: int = 0) -> tuple[Tensor, ...]:
+    return tensor.split(max(1, CHUNK_ENTRIES // (row_length or tensor.shape[1])))
+
+
+KINDS: dict[str, type[Projection]] = {"tied": TiedProjection, "dense": DenseProjection}
