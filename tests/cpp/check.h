@@ -38,7 +38,7 @@ void check_equal(const A& a, const B& b, const char* file, int line, const char*
 
 #define CHECK(condition) report(static_cast<bool>(condition), __FILE__, __LINE__, #condition)
 #define CHECK_EQ(a, b) check_equal(a, b, __FILE__, __LINE__, #a " == " #b)
-#define TEST(name)                                                                   \
-  static void test_##name();                                                         \
+#define TEST(name)                                                                           \
+  static void test_##name();                                                                 \
   static const bool registered_##name = (all_tests().push_back({#name, test_##name}), true); \
   static void test_##name()

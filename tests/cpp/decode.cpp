@@ -31,7 +31,7 @@ Bytes cut(const Bytes& whole, const doh_region& region, uint32_t dims, size_t po
   }
 }
 
-doh_options limit(uint64_t doh_options::*field, uint64_t value) {
+doh_options limit(uint64_t doh_options::* field, uint64_t value) {
   doh_options options{};
   options.*field = value;
   return options;
@@ -41,7 +41,8 @@ doh_options limit(uint64_t doh_options::*field, uint64_t value) {
 
 TEST(regions_are_crops_of_whole_grids) {
   Random random(7);
-  const std::vector<std::vector<uint64_t>> grids = {{1}, {63}, {64}, {65}, {300}, {1, 1}, {130, 3}, {3, 130}, {70, 70}, {5, 6, 80}, {33, 2, 4}, {3, 4, 5, 6}, {1, 70, 1, 2}};
+  const std::vector<std::vector<uint64_t>> grids = {{1},      {63},     {64},       {65},       {300},        {1, 1},       {130, 3},
+                                                    {3, 130}, {70, 70}, {5, 6, 80}, {33, 2, 4}, {3, 4, 5, 6}, {1, 70, 1, 2}};
   for (size_t i = 0; i < grids.size(); ++i)
     for (const uint32_t type : {DOH_U8, DOH_S16}) {
       const auto& grid = grids[i];
@@ -143,7 +144,7 @@ TEST(limits_stop_a_decode) {
   size_t memory = 0;
   CHECK_EQ(doh_workspace_size(&info, nullptr, &memory), DOH_OK);
   const struct {
-    uint64_t doh_options::*field;
+    uint64_t doh_options::* field;
     uint64_t enough;
     int error;
   } cases[] = {{&doh_options::max_samples, 600, DOH_LIMIT_SAMPLES},
@@ -188,9 +189,10 @@ TEST(regions_are_judged_by_their_own_size) {
   };
   const uint64_t most = 0x7FFFFFFF;
   CHECK_EQ(decode_box({{most, most, 0, 0}, {}, {most, most, 0, 0}}), DOH_LIMIT_SAMPLES);
-  for (const doh_region& bad : {doh_region{{0, 5, 0, 0}, {}, {1, 1, 0, 0}}, doh_region{{5, 5, 0, 0}, {}, {1, 0, 0, 0}}, doh_region{{5, 5, 0, 0}, {}, {1, 6, 0, 0}},
-                                doh_region{{5, 5, 0, 0}, {0, 5, 0, 0}, {1, 1, 0, 0}}, doh_region{{5, 5, 0, 0}, {3, 0, 0, 0}, {3, 1, 0, 0}},
-                                doh_region{{most + 1, 5, 0, 0}, {}, {1, 1, 0, 0}}, doh_region{{5, 5, 0, 0}, {UINT64_MAX, 0, 0, 0}, {2, 1, 0, 0}}})
+  for (const doh_region& bad :
+       {doh_region{{0, 5, 0, 0}, {}, {1, 1, 0, 0}}, doh_region{{5, 5, 0, 0}, {}, {1, 0, 0, 0}}, doh_region{{5, 5, 0, 0}, {}, {1, 6, 0, 0}},
+        doh_region{{5, 5, 0, 0}, {0, 5, 0, 0}, {1, 1, 0, 0}}, doh_region{{5, 5, 0, 0}, {3, 0, 0, 0}, {3, 1, 0, 0}},
+        doh_region{{most + 1, 5, 0, 0}, {}, {1, 1, 0, 0}}, doh_region{{5, 5, 0, 0}, {UINT64_MAX, 0, 0, 0}, {2, 1, 0, 0}}})
     CHECK_EQ(decode_box(bad), DOH_BAD_ARGUMENT);
 }
 
@@ -283,7 +285,8 @@ TEST(every_bit_flip_and_truncation_is_found) {
     CHECK(e == DOH_BAD_CHECKSUM || e == DOH_BAD_MAGIC || e == DOH_BAD_VERSION);
   }
   for (size_t length = 0; length < file.size(); ++length)
-    CHECK_EQ(decode(Bytes(file.begin(), file.begin() + static_cast<Bytes::difference_type>(length))).error, length < 32 ? DOH_TRUNCATED : DOH_BAD_CHECKSUM);
+    CHECK_EQ(decode(Bytes(file.begin(), file.begin() + static_cast<Bytes::difference_type>(length))).error,
+             length < 32 ? DOH_TRUNCATED : DOH_BAD_CHECKSUM);
 }
 
 // An attacker signs again: whatever the bytes say, a decode ends in samples or a named error, inside its buffers.
@@ -316,7 +319,7 @@ TEST(damage_with_a_right_checksum_is_harmless) {
       ++seen[static_cast<size_t>(-e)];
     }
   }
-  for (const int error : {DOH_TRUNCATED, DOH_BAD_VARINT, DOH_BAD_SIGNAL, DOH_BAD_SHAPE, DOH_BAD_NETWORK, DOH_BAD_GENERATOR, DOH_BAD_SCALE, DOH_BAD_CODES, DOH_BAD_SAMPLES,
-                          DOH_LIMIT_WORK})
+  for (const int error : {DOH_TRUNCATED, DOH_BAD_VARINT, DOH_BAD_SIGNAL, DOH_BAD_SHAPE, DOH_BAD_NETWORK, DOH_BAD_GENERATOR, DOH_BAD_SCALE,
+                          DOH_BAD_CODES, DOH_BAD_SAMPLES, DOH_LIMIT_WORK})
     if (seen[static_cast<size_t>(-error)] == 0) CHECK_EQ(std::string(doh_error_name(error)), "seen");
 }

@@ -11,7 +11,22 @@ using namespace doh;
 namespace {
 
 // One dimension, one channel, depth 2: all fields are one byte (or as noted) and lie at these places.
-enum Place : size_t { kSignal = 5, kDims, kShape, kWidth, kDepth, kEncoding, kGenerator, kSeed, kLatents, kFlags, kScale0, kBias = 24, kShifts = 26, kEnd };
+enum Place : size_t {
+  kSignal = 5,
+  kDims,
+  kShape,
+  kWidth,
+  kDepth,
+  kEncoding,
+  kGenerator,
+  kSeed,
+  kLatents,
+  kFlags,
+  kScale0,
+  kBias = 24,
+  kShifts = 26,
+  kEnd
+};
 
 Sample small() {
   Sample sample(1, {5}, 1, 3, 2, 2, 10);

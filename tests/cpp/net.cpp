@@ -173,7 +173,8 @@ TEST(tied_weights_use_every_latent_equally) {
 
 TEST(dense_sums_of_every_kernel) {
   Random random(5);
-  for (const size_t n : {size_t{1}, size_t{15}, size_t{16}, size_t{17}, size_t{127}, size_t{128}, size_t{129}, size_t{511}, size_t{513}, size_t{3000}, size_t{20000}})
+  for (const size_t n :
+       {size_t{1}, size_t{15}, size_t{16}, size_t{17}, size_t{127}, size_t{128}, size_t{129}, size_t{511}, size_t{513}, size_t{3000}, size_t{20000}})
     for (const bool extreme : {false, true}) {
       std::vector<int16_t> latents(n);
       for (auto& code : latents) code = static_cast<int16_t>(extreme ? -32768 : random.in(-32768, 32767));

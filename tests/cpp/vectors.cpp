@@ -1,9 +1,8 @@
-// Decodes the conformance vectors of a folder: `vectors FOLDER [KERNEL]`. FOLDER/valid/expected.tsv lists file, SHA-256 of the file, SHA-256 of its canonical samples;
-// FOLDER/valid/regions.tsv lists file, grid, offset, extent, SHA-256 of the samples; FOLDER/invalid/expected.tsv lists file, error.
+// Decodes the conformance vectors of a folder: `vectors FOLDER [KERNEL]`. FOLDER/valid/expected.tsv lists file, SHA-256 of the file, SHA-256 of its
+// canonical samples; FOLDER/valid/regions.tsv lists file, grid, offset, extent, SHA-256 of the samples; FOLDER/invalid/expected.tsv lists file,
+// error.
 #include <bit>
 #include <cstdio>
-#include <fstream>
-#include <iterator>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -24,11 +23,6 @@ void expect(const std::string& what, const std::string& got, const std::string& 
   if (got == wanted) return;
   ++failed;
   std::fprintf(stderr, "%s: %s, not %s\n", what.c_str(), got.c_str(), wanted.c_str());
-}
-
-Bytes read(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
 }
 
 // "SHA-256 of the canonical samples" or the error's name.
@@ -78,7 +72,7 @@ int main(int argc, char** argv) {
   }
   const std::string valid = std::string(argv[1]) + "/valid/", invalid = std::string(argv[1]) + "/invalid/";
   for (const auto& row : known_lines(valid + "expected.tsv")) {
-    const Bytes file = read(valid + row.at(0));
+    const Bytes file = read_file(valid + row.at(0));
     expect(row[0] + ", file", sha256(file), row.at(1));
     expect(row[0] + ", samples", decode(file, nullptr), row.at(2));
   }
@@ -87,9 +81,9 @@ int main(int argc, char** argv) {
     parse(row.at(1), region.grid);
     parse(row.at(2), region.offset);
     parse(row.at(3), region.extent);
-    expect(row[0] + ", region " + row[2] + " + " + row[3] + " of " + row[1], decode(read(valid + row[0]), &region), row.at(4));
+    expect(row[0] + ", region " + row[2] + " + " + row[3] + " of " + row[1], decode(read_file(valid + row[0]), &region), row.at(4));
   }
-  for (const auto& row : known_lines(invalid + "expected.tsv")) expect(row.at(0), decode(read(invalid + row[0]), nullptr), row.at(1));
+  for (const auto& row : known_lines(invalid + "expected.tsv")) expect(row.at(0), decode(read_file(invalid + row[0]), nullptr), row.at(1));
   std::printf("%d comparisons, %d failures\n", checked, failed);
   return failed != 0 || checked == 0;
 }
