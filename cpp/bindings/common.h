@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 
 #include "doh.h"
 
@@ -25,9 +26,19 @@ using Numpy = nb::ndarray<nb::numpy, T>;
 // Types of arguments and results in signatures, for the stub.
 #define DOH_BYTES "bytes | bytearray | memoryview | mmap.mmap | numpy.typing.NDArray[numpy.uint8]"
 #define DOH_LIMITS "limits: dict[str, int] | None = None"
-#define DOH_BOX "grid: collections.abc.Sequence[int] | None = None, offset: collections.abc.Sequence[int] | None = None, extent: collections.abc.Sequence[int] | None = None"
+#define DOH_BOX                                                                                                                                      \
+  "grid: collections.abc.Sequence[int] | None = None, offset: collections.abc.Sequence[int] | None = None, extent: collections.abc.Sequence[int] | " \
+  "None = None"
 
 inline std::span<const uint8_t> span_of(const Bytes& bytes) { return {bytes.data(), bytes.size()}; }
+
+// A Python object as a T, without conversion; `what` names it in the TypeError.
+template <class T>
+T cast(nb::handle object, const std::string& what) {
+  T value;
+  if (!nb::try_cast<T>(object, value, false)) throw nb::type_error((what + " has the wrong type or is out of range").c_str());
+  return value;
+}
 
 // An error of doh.h, raised in Python as DohError.
 struct Error {

@@ -26,9 +26,9 @@ doh_region region_of(const Header& h, const Tuple& grid, const Tuple& offset, co
 }
 
 void check_samples(const Header& h, const Samples& out) {
-  const bool fits = h.bytes_per_sample() == 1           ? out.dtype() == nb::dtype<uint8_t>()
-                    : h.sample_type == DOH_S16          ? out.dtype() == nb::dtype<int16_t>()
-                                                        : out.dtype() == nb::dtype<uint16_t>();
+  const bool fits = h.bytes_per_sample() == 1  ? out.dtype() == nb::dtype<uint8_t>()
+                    : h.sample_type == DOH_S16 ? out.dtype() == nb::dtype<int16_t>()
+                                               : out.dtype() == nb::dtype<uint16_t>();
   if (!fits) throw nb::type_error("out must be uint8 for u1 and u8, uint16 for u16, int16 for s16");
 }
 
@@ -36,13 +36,12 @@ void check_samples(const Header& h, const Samples& out) {
 struct Request {
   File file;
   doh_options options;
-  bool whole;         // the default grid, whose samples have a checksum
+  bool whole;  // the default grid, whose samples have a checksum
   doh_region region;
-  size_t workspace;   // bytes
-  uint64_t samples;   // bytes
+  size_t workspace;  // bytes
+  uint64_t samples;  // bytes
 
-  Request(const Bytes& data, const std::optional<nb::dict>& limits, const Tuple& grid, const Tuple& offset, const Tuple& extent,
-          uint32_t threads)
+  Request(const Bytes& data, const std::optional<nb::dict>& limits, const Tuple& grid, const Tuple& offset, const Tuple& extent, uint32_t threads)
       : options(options_of(limits)), whole(!grid && !offset && !extent) {
     options.threads = threads;
     check(read_file(span_of(data), file));
@@ -55,8 +54,8 @@ void check_region(const Bytes& data, const std::optional<nb::dict>& limits, cons
   Request(data, limits, grid, offset, extent, 1);
 }
 
-void decode_into(const Bytes& data, const Samples& out, const std::optional<nb::dict>& limits, const Tuple& grid, const Tuple& offset, const Tuple& extent,
-                 uint32_t threads, const std::optional<std::string>& kernel) {
+void decode_into(const Bytes& data, const Samples& out, const std::optional<nb::dict>& limits, const Tuple& grid, const Tuple& offset,
+                 const Tuple& extent, uint32_t threads, const std::optional<std::string>& kernel) {
   Request request(data, limits, grid, offset, extent, threads);
   check_samples(request.file.header, out);
   if (out.nbytes() > request.samples) throw nb::value_error("out is larger than the decoded samples");
@@ -84,8 +83,10 @@ std::vector<std::string> kernels() {
 void bind_decode(nb::module_& m) {
   m.def("decode", &decode_into, nb::arg("data").noconvert(), nb::arg("out").noconvert(), nb::arg("limits") = nb::none(), nb::arg("grid") = nb::none(),
         nb::arg("offset") = nb::none(), nb::arg("extent") = nb::none(), nb::arg("threads") = 1, nb::arg("kernel") = nb::none(),
-        nb::sig("def decode(data: " DOH_BYTES ", out: numpy.typing.NDArray[typing.Any], " DOH_LIMITS ", " DOH_BOX ", threads: int = 1, kernel: str | None = None) -> None"),
-        "Fills `out` (C-contiguous, box and channels, uint8, uint16 or int16 as the file's samples) with the decoded samples: the default grid, whose checksum is "
+        nb::sig("def decode(data: " DOH_BYTES ", out: numpy.typing.NDArray[typing.Any], " DOH_LIMITS ", " DOH_BOX
+                ", threads: int = 1, kernel: str | None = None) -> None"),
+        "Fills `out` (C-contiguous, box and channels, uint8, uint16 or int16 as the file's samples) with the decoded samples: the default grid, "
+        "whose checksum is "
         "compared, or the box offset, extent of a grid (tuples, one number for each dimension). Releases the GIL. Raises DohError.");
   m.def("check_region", &check_region, nb::arg("data").noconvert(), nb::arg("limits") = nb::none(), nb::arg("grid") = nb::none(),
         nb::arg("offset") = nb::none(), nb::arg("extent") = nb::none(),

@@ -6,10 +6,10 @@
 namespace doh::bindings {
 
 void bind_errors(nb::module_& m) {
-  nb::object type = nb::steal(PyErr_NewExceptionWithDoc(
-      "doh._core.DohError",
-      "A file that cannot be decoded, or a limit or argument that stands in the way. `name` is the error's name (docs/format.md, section 12), `number` its number.",
-      PyExc_ValueError, nullptr));
+  nb::object type = nb::steal(PyErr_NewExceptionWithDoc("doh._core.DohError",
+                                                        "A file that cannot be decoded, or a limit or argument that stands in the way. `name` is the "
+                                                        "error's name (docs/format.md, section 12), `number` its number.",
+                                                        PyExc_ValueError, nullptr));
   if (!type.is_valid()) throw nb::python_error();
   m.attr("DohError") = type;
 
@@ -32,7 +32,7 @@ doh_options options_of(const std::optional<nb::dict>& limits) {
   doh_options options{};
   if (!limits) return options;
   for (const auto& [key, value] : *limits) {
-    const auto name = nb::cast<std::string>(key);
+    const auto name = cast<std::string>(key, "the name of a limit");
     uint64_t* const field = name == "max_samples"   ? &options.max_samples
                             : name == "max_latents" ? &options.max_latents
                             : name == "max_weights" ? &options.max_weights
@@ -40,7 +40,7 @@ doh_options options_of(const std::optional<nb::dict>& limits) {
                             : name == "max_memory"  ? &options.max_memory
                                                     : nullptr;
     if (field == nullptr) throw nb::key_error(("unknown limit " + name).c_str());
-    *field = nb::cast<uint64_t>(value);
+    *field = cast<uint64_t>(value, name);
   }
   return options;
 }

@@ -78,9 +78,7 @@ nb::dict unpack(const Bytes& data, const std::optional<nb::dict>& limits) {
 template <class T>
 T field(const nb::dict& d, const char* name) {
   if (!d.contains(name)) throw nb::key_error(name);
-  T value;
-  if (!nb::try_cast<T>(d[name], value, false)) throw nb::type_error((std::string(name) + " has the wrong type").c_str());
-  return value;
+  return cast<T>(d[name], name);
 }
 
 // 255, "pick the best", where the field is absent or None.
@@ -99,15 +97,15 @@ Codes codes_field(const nb::dict& d, const char* name, uint64_t count) {
 std::pair<uint32_t, uint32_t> bias_scale_field(const nb::dict& d) {
   const auto pair = field<nb::sequence>(d, "bias_scale");
   if (nb::len(pair) != 2) throw nb::value_error("bias_scale is a pair (m, e)");
-  return {nb::cast<uint32_t>(pair[0]), nb::cast<uint32_t>(pair[1])};
+  return {cast<uint32_t>(pair[0], "bias_scale"), cast<uint32_t>(pair[1], "bias_scale")};
 }
 
 std::vector<doh_scale> scales_field(const nb::dict& d) {
   std::vector<doh_scale> scales;
   for (const nb::handle item : field<nb::sequence>(d, "scales")) {
-    const auto triple = nb::cast<nb::sequence>(item);
+    const auto triple = cast<nb::sequence>(item, "a scale");
     if (nb::len(triple) != 3) throw nb::value_error("a scale is a triple (m, r, q)");
-    scales.push_back({nb::cast<uint32_t>(triple[0]), nb::cast<uint32_t>(triple[1]), nb::cast<uint32_t>(triple[2])});
+    scales.push_back({cast<uint32_t>(triple[0], "a scale"), cast<uint32_t>(triple[1], "a scale"), cast<uint32_t>(triple[2], "a scale")});
   }
   return scales;
 }
@@ -118,7 +116,7 @@ nb::bytes pack(const nb::dict& d) {
   model.sample_type = number_of(kSampleTypes, field<std::string>(d, "sample_type"));
   const auto shape = field<nb::sequence>(d, "shape");
   model.dims = static_cast<uint32_t>(nb::len(shape));
-  for (uint32_t t = 0; t < model.dims && t < DOH_MAX_DIMS; ++t) model.shape[t] = nb::cast<uint64_t>(shape[t]);
+  for (uint32_t t = 0; t < model.dims && t < DOH_MAX_DIMS; ++t) model.shape[t] = cast<uint64_t>(shape[t], "shape");
   model.channels = field<uint32_t>(d, "channels");
   model.width = field<uint32_t>(d, "width");
   model.depth = field<uint32_t>(d, "depth");
@@ -171,9 +169,11 @@ void bind_format(nb::module_& m) {
         "read_info and all codes: scales [(m, r, q)], bias_scale (m, e), latent_codes int32 [n], bias_codes int32 [depth, width], "
         "output_bias_codes int32 [channels]. Raises DohError.");
   m.def("pack", &pack, nb::arg("fields"), nb::sig("def pack(fields: dict[str, typing.Any]) -> bytes"),
-        "The file of such a dictionary (entries that follow from others may be absent). latent_shift and bias_shift are picked for the smallest file where absent or "
+        "The file of such a dictionary (entries that follow from others may be absent). latent_shift and bias_shift are picked for the smallest file "
+        "where absent or "
         "None. Raises DohError for a field out of range, KeyError, TypeError or ValueError for one that is absent or no such thing.");
-  m.def("set_samples_crc", &with_samples_crc, nb::arg("data").noconvert(), nb::arg("crc"), nb::sig("def set_samples_crc(data: " DOH_BYTES ", crc: int) -> bytes"),
+  m.def("set_samples_crc", &with_samples_crc, nb::arg("data").noconvert(), nb::arg("crc"),
+        nb::sig("def set_samples_crc(data: " DOH_BYTES ", crc: int) -> bytes"),
         "The same file with another checksum of its samples, and its own checksum made new. Raises DohError.");
   m.def(
       "crc32c", [](const Bytes& data) { return crc32c(span_of(data)); }, nb::arg("data").noconvert(),

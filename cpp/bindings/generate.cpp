@@ -128,7 +128,8 @@ void bind_generate(nb::module_& m) {
   m.def("dense_bytes", &dense_bytes, nb::arg("seed"), nb::arg("layer"), nb::arg("row"), nb::arg("rows"), nb::arg("latents"),
         "Rows row .. row + rows - 1 of a layer's dense matrix as bytes u, uint8 [rows, latents]; an entry is 2u - 255.");
   m.def("weight_sums", &weight_sums, nb::arg("data").noconvert(),
-        nb::sig("def weight_sums(data: " DOH_BYTES ") -> list[numpy.typing.NDArray[numpy.int64]]"), "W_int of a file: for each layer int64 [fan_out, fan_in]. Raises DohError.");
+        nb::sig("def weight_sums(data: " DOH_BYTES ") -> list[numpy.typing.NDArray[numpy.int64]]"),
+        "W_int of a file: for each layer int64 [fan_out, fan_in]. Raises DohError.");
   m.def("integer_weights", &integer_weights, nb::arg("data").noconvert(),
         nb::sig("def integer_weights(data: " DOH_BYTES ") -> list[numpy.typing.NDArray[numpy.int16]]"),
         "The 16-bit weights of a file: for each layer int16 [fan_out, fan_in]. Raises DohError.");
