@@ -106,7 +106,7 @@ typedef struct doh_region {
 /* Reads and checks the header and the file's checksum; judges the limits for the default grid. `options` may be NULL. */
 DOH_API int doh_read_info(const void *data, size_t size, const doh_options *options, doh_info *info);
 
-/* The workspace, in bytes, that decoding needs (any region: it does not grow with it). Any alignment will do. */
+/* The workspace, in bytes, that decoding with these options needs (it grows with options->threads, not with the region). Any alignment will do. */
 DOH_API int doh_workspace_size(const doh_info *info, const doh_options *options, size_t *bytes);
 
 /* Decodes the default grid into dst (row-major, channels last; info.samples_bytes) and checks the samples' checksum. */

@@ -43,9 +43,9 @@ class Config:
     depth: int = 0  # Sine layers; 0 = from the number of latents.
     frequencies: int = -1  # Frequencies K of the positional encoding, 0 .. 16; -1 = as many as the grid can carry.
     ladder: str = "octaves"  # Frequencies as powers of 2 ("octaves") or of 1.4 ("1.4").
-    omega: float = 30.0  # Frequency factor of the sine layers.
-    first_omega: float = 30.0  # The same in the first sine layer.
-    gains: str = "paper"  # Initial weights: "paper" (supplement, Eq. 10 and 14) or "siren" (Sitzmann et al.: sqrt(6) times wider from the second layer on).
+    omega: float = 0.0  # Frequency factor of the sine layers; 0 = from the number of points, 12 to 30.
+    first_omega: float = 0.0  # The same in the first sine layer; 0 = as in the others.
+    gains: str = "siren"  # Initial weights: "paper" (supplement, Eq. 10 and 14) or "siren" (Sitzmann et al.: sqrt(6) times wider from the second layer on).
 
     # Optimisation
     steps: int = 12000  # Adam steps.
@@ -153,8 +153,8 @@ _RANGES = {
     "width": (0, 1024),
     "depth": (0, 64),
     "frequencies": (-1, 16),
-    "omega": (1e-3, 1e6),
-    "first_omega": (1e-3, 1e6),
+    "omega": (0, 1e6),
+    "first_omega": (0, 1e6),
     "steps": (0, 1 << 40),
     "epochs": (0, 1 << 40),
     "batch": (1, 1 << 28),

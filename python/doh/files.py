@@ -16,7 +16,7 @@ def _cause(error: OSError) -> str:
     return error.strerror or str(error) or type(error).__name__
 
 
-def read_bytes(path: str | os.PathLike) -> bytes:
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
     """All bytes of a file. Raises FileError."""
     try:
         return Path(path).read_bytes()
@@ -24,7 +24,7 @@ def read_bytes(path: str | os.PathLike) -> bytes:
         raise FileError(f"cannot read {path}: {_cause(error)}") from error
 
 
-def check_target(path: str | os.PathLike) -> None:
+def check_target(path: str | os.PathLike[str]) -> None:
     """Raises FileError where write_atomic() is bound to fail: asked before long work starts, so that it is not lost at its end."""
     path = Path(path)
     if _is_device(path):
@@ -40,7 +40,7 @@ def check_target(path: str | os.PathLike) -> None:
         raise FileError(f"cannot write {path}: the folder {path.parent} is not writable")
 
 
-def write_atomic(path: str | os.PathLike, data: bytes | memoryview) -> None:
+def write_atomic(path: str | os.PathLike[str], data: bytes | memoryview) -> None:
     """Writes the file at once or not at all: a temporary name beside it, fsync, rename.
 
     A symbolic link is followed and keeps pointing where it did; an existing file's permissions are kept.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import inf, log10
 
 import numpy as np
@@ -48,7 +49,8 @@ def ssim(a: np.ndarray, b: np.ndarray, top: float) -> float:
         raise ValueError("SSIM needs images of at least 11 x 11 pixels")
     from skimage.metrics import structural_similarity
 
-    return float(structural_similarity(a, b, data_range=top, channel_axis=-1, gaussian_weights=True, sigma=1.5, use_sample_covariance=False))
+    similarity: Callable[..., float] = structural_similarity
+    return float(similarity(a, b, data_range=top, channel_axis=-1, gaussian_weights=True, sigma=1.5, use_sample_covariance=False))
 
 
 def bpp(size: int, points: int) -> float:

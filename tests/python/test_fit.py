@@ -77,7 +77,7 @@ def test_any_signal(shape, kind, sample_type):
 
 def test_a_constant_is_met():
     signal = Signal(np.full((5, 5, 1), 200, np.uint8), "image", "u8")
-    decoded = samples(fit(signal, Config(steps=300, threads=1, lr_latents=0.01)))
+    decoded = samples(fit(signal, Config(steps=300, threads=1, bits=8.0)))
     assert np.abs(decoded.astype(int) - 200).max() <= 2
 
 

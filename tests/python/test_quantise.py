@@ -135,7 +135,7 @@ def signal(*shape: int) -> Signal:
 
 def test_plan_of_the_papers_image():
     p = plan(signal(512, 768, 3), Config(latents=4500))
-    assert (p.target.width, p.target.depth, p.target.frequencies, p.latents, p.budget) == (40, 9, 10, 4500, 0)
+    assert (p.target.width, p.target.depth, p.target.frequencies, p.latents, p.budget, p.omega, p.first_omega) == (40, 9, 9, 4500, 0, 30 * (393216 / 4e5) ** 0.25, p.omega)
 
 
 @pytest.mark.parametrize("n", [1, 10, 100, 1000, 4500, 14000, 100000])
@@ -173,5 +173,5 @@ def test_settings_fix_the_network():
 
 
 def test_carried_frequencies():
-    assert [carried_frequencies(n, "octaves") for n in (1, 2, 32, 768, 10**6)] == [2, 2, 6, 10, 10]
-    assert carried_frequencies(768, "1.4") == 16
+    assert [carried_frequencies(n, "octaves") for n in (1, 2, 32, 768, 10**6)] == [1, 1, 5, 9, 16]
+    assert [carried_frequencies(n, "1.4") for n in (1, 32, 768)] == [1, 9, 16]

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from os import PathLike
+from typing import NoReturn
 
 import typer
 
@@ -18,7 +19,7 @@ def say(message: str) -> None:
 
 
 @contextmanager
-def errors_in_one_line(path: str | PathLike | None = None) -> Iterator[None]:
+def errors_in_one_line(path: str | PathLike[str] | None = None) -> Iterator[None]:
     """Turns every error that a user can bring about into one line and exit code 1, Ctrl-C into exit code 130. A bug keeps its traceback.
 
     `path` is the .doh file that is being read, which a DohError does not know.
@@ -27,8 +28,10 @@ def errors_in_one_line(path: str | PathLike | None = None) -> Iterator[None]:
         yield
     except DohError as error:
         fail(f"{path}: {error}" if path else str(error))
-    except (EncodeError, OSError) as error:
-        fail(str(error) if not getattr(error, "filename", None) else f"{error.filename}: {error.strerror}")
+    except EncodeError as error:
+        fail(str(error))
+    except OSError as error:
+        fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except MemoryError:
         fail("not enough memory")
     except KeyboardInterrupt:
@@ -37,7 +40,7 @@ def errors_in_one_line(path: str | PathLike | None = None) -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
-def fail(message: str) -> None:
+def fail(message: str) -> NoReturn:
     """One line on stderr, exit code 1."""
     say(" ".join(message.split()))
     raise typer.Exit(1) from None

@@ -43,7 +43,7 @@ def extensions() -> tuple[str, ...]:
     return tuple(extension for known in MODULES.values() for extension in known)
 
 
-def module_for(path: str | PathLike) -> ModuleType:
+def module_for(path: str | PathLike[str]) -> ModuleType:
     """The module that reads and writes files of this name. Raises EncodeError for an unknown extension."""
     suffix = Path(fspath(path)).suffix.lower()
     for name, known in MODULES.items():
@@ -53,16 +53,17 @@ def module_for(path: str | PathLike) -> ModuleType:
     raise EncodeError(f"{path}: {what} is not one that doh knows; it knows {' '.join(extensions())}")
 
 
-def read_signal(path: str | PathLike) -> tuple[Signal, list[str]]:
+def read_signal(path: str | PathLike[str]) -> tuple[Signal, list[str]]:
     """The samples in a file, and one sentence for each thing in it that is not kept. Raises EncodeError, FileError."""
-    return module_for(path).read(Path(path))
+    signal, notes = module_for(path).read(Path(path))
+    return signal, notes
 
 
-def write_signal(path: str | PathLike, samples: np.ndarray, info: SampleInfo) -> None:
+def write_signal(path: str | PathLike[str], samples: np.ndarray, info: SampleInfo) -> None:
     """Writes samples (*shape, channels) to a file, at once or not at all. Raises EncodeError where the file cannot hold them, FileError."""
     module_for(path).write(Path(path), samples, info)
 
 
-def check_signal(path: str | PathLike, channels: int, info: SampleInfo) -> None:
+def check_signal(path: str | PathLike[str], channels: int, info: SampleInfo) -> None:
     """Raises EncodeError where a file of this name could not hold such samples."""
     module_for(path).check(Path(path), channels, info)

@@ -56,7 +56,7 @@ def read(data: bytes, max_pixels: int) -> np.ndarray:
 
 
 def _read_png(data: bytes, max_pixels: int) -> np.ndarray:
-    import png
+    import png  # type: ignore[import-untyped]
 
     reader = png.Reader(bytes=data)
     width, height, rows, info = reader.read()
@@ -112,5 +112,8 @@ def write(stream: io.BytesIO, samples: np.ndarray, name: str) -> None:
 
         extra = ["unassalpha"] if channels in (2, 4) else None
         kind = "minisblack" if channels == 2 else "rgb"
-        options = {"compression": "zlib", "predictor": True, "metadata": None, "software": False, "planarconfig": "contig"}
-        tifffile.imwrite(stream, samples, photometric=kind, extrasamples=extra, **options)
+        file = tifffile.TiffWriter(stream)
+        file.write(
+            samples, photometric=kind, planarconfig="contig", extrasamples=extra, compression="zlib", predictor=True, metadata=None, software=False
+        )
+        file.close()

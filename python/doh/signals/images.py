@@ -8,15 +8,19 @@ from __future__ import annotations
 import io
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from doh.errors import EncodeError
 from doh.files import read_bytes, write_atomic
 from doh.model import TOP
 from doh.signal import Signal
 from doh.signals import deep
+
+if TYPE_CHECKING:
+    from doh.signals import SampleInfo
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
 _ORIENTATION = 0x0112
@@ -38,7 +42,7 @@ _MODES = {
 }
 
 #: Extension -> Pillow's format name, the numbers of channels and the sample types it holds, and how it is written.
-_WRITERS: dict[str, tuple[str, tuple[int, ...], tuple[str, ...], dict]] = {
+_WRITERS: dict[str, tuple[str, tuple[int, ...], tuple[str, ...], dict[str, Any]]] = {
     ".png": ("PNG", (1, 2, 3, 4), ("u1", "u8", "u16"), {"optimize": True}),
     ".tif": ("TIFF", (1, 2, 3, 4), ("u1", "u8", "u16"), {"compression": "tiff_adobe_deflate"}),
     ".webp": ("WEBP", (1, 3, 4), ("u1", "u8"), {"lossless": True, "exact": True}),  # a grey image becomes three equal channels
@@ -65,10 +69,10 @@ def read_image(path: Path | str) -> tuple[Signal, list[str]]:
             samples, notes = _read(data)
     except EncodeError as error:
         raise EncodeError(f"{path}: {error}") from error
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise EncodeError(f"{path}: not an image that can be read (PNG, JPEG, WebP, TIFF or BMP)") from error
     except Image.DecompressionBombError as error:
-        raise EncodeError(f"{path}: the picture claims more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels; such files are refused") from error
+        raise EncodeError(f"{path}: the picture claims more than {_max_pixels():,} pixels; such files are refused") from error
     except ImportError as error:
         raise EncodeError(f"{path}: 16-bit colour needs {error.name}, which is not installed: pip install pypng tifffile") from error
     except MemoryError:
@@ -115,11 +119,11 @@ def read(path: Path) -> tuple[Signal, list[str]]:
     return read_image(path)
 
 
-def write(path: Path, samples: np.ndarray, info) -> None:
+def write(path: Path, samples: np.ndarray, info: SampleInfo) -> None:
     write_image(path, samples, info.sample_type)
 
 
-def check(path: Path, channels: int, info) -> None:
+def check(path: Path, channels: int, info: SampleInfo) -> None:
     check_image(path, channels, info.sample_type)
 
 
@@ -152,19 +156,21 @@ def _read_deep(data: bytes) -> tuple[np.ndarray, list[str]]:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             orientation = image.getexif().get(_ORIENTATION, 1)
             lost = _lost(image)
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         pass  # 16-bit layouts that Pillow does not know, such as grey with alpha in TIFF
-    samples = deep.read(data, 2 * Image.MAX_IMAGE_PIXELS)
+    samples = deep.read(data, _max_pixels())
     return _turn(samples, orientation), [f"not kept: {', '.join(lost)}"] if lost else []
 
 
 def _plain(image: Image.Image) -> tuple[Image.Image, list[str]]:
     """The image in one of the modes L, LA, RGB, RGBA, I;16, and what was converted on the way."""
-    notes = []
+    notes: list[str] = []
     if image.mode.startswith("I;16"):
         return image, notes
-    if image.mode == "I" and image.getextrema()[0] >= 0 and image.getextrema()[1] <= 65535:
-        return Image.fromarray(np.array(image).astype(np.uint16)), notes  # 16-bit grey, in older releases of Pillow
+    if image.mode == "I":  # 16-bit grey, in older releases of Pillow; or 32-bit
+        samples = np.array(image)
+        if samples.min() >= 0 and samples.max() <= 65535:
+            return Image.fromarray(samples.astype(np.uint16)), notes
     if image.mode in _MODES:
         target, name = _MODES[image.mode]
         if "transparency" in image.info and target == "RGB":
@@ -211,6 +217,11 @@ def _turn(samples: np.ndarray, orientation: int) -> np.ndarray:
     if orientation in (3, 4, 7, 8):
         samples = samples[::-1]
     return np.ascontiguousarray(samples)
+
+
+def _max_pixels() -> int:
+    """Pillow's own hard limit: above it a file is taken for a decompression bomb."""
+    return 2 * (Image.MAX_IMAGE_PIXELS or 1 << 62)
 
 
 def _first_line(error: Exception) -> str:

@@ -65,10 +65,10 @@ class Run:
         self.steps = config.epochs * self.pass_steps or config.steps
         self.finish_from = self.steps - int(self.steps * config.finish)
 
-        omegas = [config.first_omega] + [config.omega] * (target.depth - 1)
+        omegas = [self.plan.first_omega] + [self.plan.omega] * (target.depth - 1)
         self.omegas = torch.tensor(omegas, device=self.device)[:, None]
         self.projection = KINDS[config.generator](config.seed, n, target.layer_shapes).to(self.device)
-        self.quantiser = Quantiser(target, self.projection, initial_gains(target, config.omega, config.gains), omegas, config.bias_step)
+        self.quantiser = Quantiser(target, self.projection, initial_gains(target, self.plan.omega, config.gains), omegas, config.bias_step)
         self.encoding = Encoding(signal.shape, target.frequencies, target.ladder, self.device)
         self.samples, self.low, self.top = _samples(signal, self.device)
 
