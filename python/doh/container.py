@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from math import floor
 from os import PathLike
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -79,9 +80,10 @@ def decode(
 ) -> np.ndarray:
     """Decodes a .doh file (a path or its bytes) to samples of shape (*extent, channels), dtype uint8, uint16 or int16.
 
-    The default is the stored grid, checked against the file's own checksum of its samples. `scale` zooms every dimension (a number or a fraction such as "3/2");
-    `crop` = (offsets..., extents...) in points of the stored grid, slowest dimension first, is zoomed along. Instead of these, `grid`, `offset` and `extent` give any box
-    of any grid exactly (docs/format.md, section 7). The cost is in proportion to the box. Raises DohError, OSError; ValueError for a crop outside the signal.
+    The default is the stored grid, checked against the file's own checksum of its samples. `scale` zooms every dimension: a number,
+    or a fraction such as "3/2". `crop` = (offsets..., extents...) in points of the stored grid, slowest dimension first, is zoomed
+    along. Instead of these, `grid`, `offset` and `extent` give any box of any grid exactly (docs/format.md, section 7). The cost is
+    in proportion to the box. Raises DohError, OSError; ValueError for a crop outside the signal.
     """
     data = load(source)
     info = read_info(data, {**(limits or {}), "max_samples": 1 << 40, "max_work": (1 << 64) - 1})
@@ -130,7 +132,7 @@ def zoomed_box(
 
 
 def verify(source: Source, limits: Mapping[str, int] | None = None, threads: int = 1) -> Info:
-    """Checks everything that a file can prove: its own checksum, its codes, and that this machine decodes the samples that the encoder decoded. Raises DohError."""
+    """Checks all that a file can prove: its checksum, its codes, and that this machine decodes what the encoder decoded. Raises DohError."""
     data = load(source)
     info = read_info(data, limits)
     _core.decode(data, np.empty((*info.shape, info.channels), info.dtype), limits=_limits(limits), threads=threads)

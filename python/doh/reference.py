@@ -11,7 +11,17 @@ from math import prod
 import numpy as np
 
 from doh.model import (
-    GENERATORS, LADDERS, SAMPLE_TYPES, SIGNALS, TOP, BiasScale, QuantModel, Scale, Target, ladder_multipliers, scale_count,
+    GENERATORS,
+    LADDERS,
+    SAMPLE_TYPES,
+    SIGNALS,
+    TOP,
+    BiasScale,
+    QuantModel,
+    Scale,
+    Target,
+    ladder_multipliers,
+    scale_count,
 )  # fmt: skip
 
 

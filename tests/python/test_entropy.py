@@ -17,7 +17,9 @@ def packed(codes: np.ndarray) -> bytes:
     """A file with these latent codes and, beside them, two biases that are zero."""
     target = Target(1, 1, 1, 1)
     zero = np.zeros((1, 1), np.int32)
-    return container.pack_unsealed(QuantModel("array", "u8", (1,), target, "tied", 0, codes, (Scale(0, 10, 10), Scale(0, 10, 10)), BiasScale(0, 0), zero, zero[0]))
+    return container.pack_unsealed(
+        QuantModel("array", "u8", (1,), target, "tied", 0, codes, (Scale(0, 10, 10), Scale(0, 10, 10)), BiasScale(0, 0), zero, zero[0])
+    )
 
 
 def empirical_bits(codes: np.ndarray) -> float:

@@ -12,7 +12,13 @@ from conftest import VECTORS
 import doh
 from doh import _core
 
-HOSTILE = {"samples-2-to-40": "LIMIT_SAMPLES", "latents-2-to-31": "BAD_GENERATOR", "latents-2-to-22": "LIMIT_LATENTS", "width-one-million": "BAD_NETWORK", "work-beyond-limit": "LIMIT_WORK"}
+HOSTILE = {
+    "samples-2-to-40": "LIMIT_SAMPLES",
+    "latents-2-to-31": "BAD_GENERATOR",
+    "latents-2-to-22": "LIMIT_LATENTS",
+    "width-one-million": "BAD_NETWORK",
+    "work-beyond-limit": "LIMIT_WORK",
+}
 
 
 def test_hostile_headers_cost_no_memory():
@@ -40,8 +46,16 @@ def test_a_region_is_judged_before_its_array_exists():
     assert caught.value.name == "LIMIT_SAMPLES"
 
 
-@pytest.mark.parametrize("limit, value, error", [("max_samples", 2696, "LIMIT_SAMPLES"), ("max_latents", 199, "LIMIT_LATENTS"), ("max_weights", 100, "LIMIT_WEIGHTS"),
-                                                 ("max_work", 1000, "LIMIT_WORK"), ("max_memory", 1000, "LIMIT_MEMORY")])  # fmt: skip
+@pytest.mark.parametrize(
+    "limit, value, error",
+    [
+        ("max_samples", 2696, "LIMIT_SAMPLES"),
+        ("max_latents", 199, "LIMIT_LATENTS"),
+        ("max_weights", 100, "LIMIT_WEIGHTS"),
+        ("max_work", 1000, "LIMIT_WORK"),
+        ("max_memory", 1000, "LIMIT_MEMORY"),
+    ],
+)
 def test_a_caller_lowers_the_limits(limit, value, error):
     data = (VECTORS / "valid" / "image-prime-31x29.doh").read_bytes()
     for call in (doh.decode, doh.verify):
@@ -50,7 +64,9 @@ def test_a_caller_lowers_the_limits(limit, value, error):
         assert caught.value.name == error
 
 
-@pytest.mark.parametrize("region", [((31, 29), (0, 0), (32, 29)), ((31, 29), (31, 0), (1, 1)), ((31, 29), (0, 0), (0, 1)), ((0, 29), (0, 0), (1, 1)), ((31, 29), (2**40, 0), (1, 1))])
+@pytest.mark.parametrize(
+    "region", [((31, 29), (0, 0), (32, 29)), ((31, 29), (31, 0), (1, 1)), ((31, 29), (0, 0), (0, 1)), ((0, 29), (0, 0), (1, 1)), ((31, 29), (2**40, 0), (1, 1))]
+)
 def test_boxes_outside_their_grid_are_refused(region):
     data = (VECTORS / "valid" / "image-prime-31x29.doh").read_bytes()
     grid, offset, extent = region
@@ -66,7 +82,10 @@ def test_bytes_like_objects_of_all_kinds_are_read():
         assert np.array_equal(doh.decode(same), samples)
 
 
-@pytest.mark.parametrize("scale, crop, shape", [(1, None, (31, 29)), (2, None, (62, 58)), ("1/2", None, (16, 15)), (0.1, None, (3, 3)), (4, (10, 5, 8, 6), (32, 24)), ("3/2", (1, 1, 2, 2), (3, 3))])
+@pytest.mark.parametrize(
+    "scale, crop, shape",
+    [(1, None, (31, 29)), (2, None, (62, 58)), ("1/2", None, (16, 15)), (0.1, None, (3, 3)), (4, (10, 5, 8, 6), (32, 24)), ("3/2", (1, 1, 2, 2), (3, 3))],
+)
 def test_zoom_and_crop_are_boxes_of_the_whole_zoomed_decode(scale, crop, shape):
     data = (VECTORS / "valid" / "image-prime-31x29.doh").read_bytes()
     samples = doh.decode(data, scale=scale, crop=crop)
@@ -76,8 +95,20 @@ def test_zoom_and_crop_are_boxes_of_the_whole_zoomed_decode(scale, crop, shape):
     assert np.array_equal(samples, whole[tuple(slice(o, o + e) for o, e in zip(offset, extent))]) and whole.shape[:2] == grid
 
 
-@pytest.mark.parametrize("arguments", [{"scale": 0}, {"scale": -1}, {"scale": "x"}, {"scale": float("nan")}, {"crop": (0, 0, 32, 1)}, {"crop": (0, 0, 1)}, {"crop": (-1, 0, 1, 1)},
-                                       {"offset": (0, 0)}, {"grid": (3, 3), "scale": 2}])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"scale": 0},
+        {"scale": -1},
+        {"scale": "x"},
+        {"scale": float("nan")},
+        {"crop": (0, 0, 32, 1)},
+        {"crop": (0, 0, 1)},
+        {"crop": (-1, 0, 1, 1)},
+        {"offset": (0, 0)},
+        {"grid": (3, 3), "scale": 2},
+    ],
+)
 def test_senseless_requests_are_value_errors(arguments):
     with pytest.raises(ValueError):
         doh.decode(VECTORS / "valid" / "image-prime-31x29.doh", **arguments)

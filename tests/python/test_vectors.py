@@ -29,8 +29,24 @@ def test_there_are_enough_vectors_and_each_is_listed():
     for folder, rows in (("valid", VALID), ("invalid", INVALID)):
         assert {path.name for path in (VECTORS / folder).glob("*.doh")} == {row[0] for row in rows}
     errors = {error for _, error in INVALID}
-    assert errors >= {"TRUNCATED", "BAD_MAGIC", "BAD_VERSION", "BAD_CHECKSUM", "BAD_VARINT", "BAD_SIGNAL", "BAD_SHAPE", "BAD_NETWORK", "BAD_GENERATOR", "BAD_SCALE", "BAD_CODES",
-                      "BAD_SAMPLES", "LIMIT_SAMPLES", "LIMIT_LATENTS", "LIMIT_WEIGHTS", "LIMIT_WORK"}  # fmt: skip
+    assert errors >= {
+        "TRUNCATED",
+        "BAD_MAGIC",
+        "BAD_VERSION",
+        "BAD_CHECKSUM",
+        "BAD_VARINT",
+        "BAD_SIGNAL",
+        "BAD_SHAPE",
+        "BAD_NETWORK",
+        "BAD_GENERATOR",
+        "BAD_SCALE",
+        "BAD_CODES",
+        "BAD_SAMPLES",
+        "LIMIT_SAMPLES",
+        "LIMIT_LATENTS",
+        "LIMIT_WEIGHTS",
+        "LIMIT_WORK",
+    }
 
 
 @pytest.mark.parametrize("name, file_hash, samples_hash", VALID)
