@@ -69,3 +69,16 @@ def test_coordinates_are_the_centres_of_cells():
     assert reference.coordinates(2**31 - 2, 1, 2**31 - 1).tolist() == [2**31 - 2]  # the last centre of the finest grid
     x = reference.coordinates(0, 5, 5)
     assert np.array_equal(np.abs(x / 2**31 - np.array([-0.8, -0.4, 0, 0.4, 0.8])) < 2**-30, [True] * 5)
+
+
+def test_the_worked_example_of_the_specification():
+    """docs/format.md, section 14: its bytes are the vector's, and lead to the samples that it states."""
+    text = (KAT.parent.parent / "docs" / "format.md").read_text().split("## 14. A worked example", 2)[-1]
+    line = next(line for line in text.splitlines() if line.startswith("    d0 48"))
+    data = bytes.fromhex(line)
+    assert data == (KAT.parent / "vectors" / "valid" / "image-1x1-grey-n1.doh").read_bytes()
+    model = reference.read_model(data)
+    stated = f"{hex(int(reference.philox(2, np.array(0), 0, 0, 2)[0]))[2:]:0>8}"
+    assert stated in text and [w.tolist() for w in reference.integer_weights(model)] == [[[-72, 72]], [[1475]]]
+    assert reference.decode(data).item() == 119 and "**119**" in text
+    assert reference.decode(data, (2, 2), (1, 0), (1, 1)).item() == 109 and "sample 109" in text
