@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-
+from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import resources
 from os import PathLike
 from pathlib import Path
-from typing import Any, Iterable
+from typing import Any
 
 from doh.errors import EncodeError
 
@@ -58,6 +58,7 @@ class Config:
     beta1: float = 0.9  # Adam's decay of the gradient's mean.
     beta2: float = 0.999  # Adam's decay of the gradient's square.
     adam_eps: float = 1e-8  # Adam's epsilon.
+    weight_decay: float = 0.0  # Decoupled weight decay of the latents (AdamW's): what the signal does not need of them shrinks, and costs fewer bits.
     schedule: str = "cosine"  # Learning rate over the steps: "cosine" to zero, or "exponential": times `decay` after each pass over all points.
     decay: float = 0.999  # Factor of the exponential schedule.
     warmup: float = 0.01  # Part of the steps in which the learning rate rises linearly from zero.
@@ -163,6 +164,7 @@ _RANGES = {
     "beta1": (0, 0.99999999),
     "beta2": (0, 0.99999999),
     "adam_eps": (0, 1),
+    "weight_decay": (0, 1e6),
     "decay": (0, 1),
     "warmup": (0, 1),
     "finish": (0, 1),

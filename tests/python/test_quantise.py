@@ -9,6 +9,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+import itertools
+
 from doh import EncodeError, Signal, reference  # noqa: E402
 from doh.config import Config  # noqa: E402
 from doh.container import pack, pack_unsealed, unpack  # noqa: E402
@@ -154,7 +156,7 @@ def test_plans_for_small_signals(shape):
 def test_plans_of_budgets_grow_with_them():
     plans = [plan(signal(64, 64, 3), Config(bytes=b)) for b in (200, 1000, 10000, 100000)]
     assert [p.budget for p in plans] == [200, 1000, 10000, 100000]
-    assert all(a.latents < b.latents and a.target.weights < b.target.weights for a, b in zip(plans, plans[1:], strict=False))
+    assert all(a.latents < b.latents and a.target.weights < b.target.weights for a, b in itertools.pairwise(plans))
     assert all(p.latents <= p.target.weights for p in plans)
     assert plan(signal(64, 64, 3), Config(bpp=2.0)).budget == 1024
 

@@ -32,6 +32,8 @@ def run(source: Path, output: Path, preset: str | None, config: Path | None, set
     checkpoint = Path(f"{output}.ckpt") if output.is_file() or not output.exists() else None  # none beside a device
     if checkpoint and checkpoint.exists() and not resume:
         say(f"{checkpoint} of an interrupted run is not used; to go on from it, add --resume")
+    if resume and not (checkpoint and checkpoint.exists()):
+        say(f"there is no {output}.ckpt to resume from: starting at the beginning")
     started = time.monotonic()
     try:
         with show_progress() as progress:

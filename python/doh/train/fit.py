@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil, cos, log10, pi
 from pathlib import Path
-from typing import Callable, Iterator
 
 import numpy as np
 import torch
@@ -77,10 +77,10 @@ class Run:
         self.output_bias = torch.full((target.channels,), 0.5, device=self.device, requires_grad=True)
         per_latent = n if config.latent_scale == "paper" else 1
         groups = [
-            {"params": [self.latents], "lr": config.lr_latents * per_latent, "eps": config.adam_eps / per_latent},
-            {"params": [self.biases, self.output_bias], "lr": config.lr_biases, "eps": config.adam_eps},
+            {"params": [self.latents], "lr": config.lr_latents * per_latent, "eps": config.adam_eps / per_latent, "weight_decay": config.weight_decay},
+            {"params": [self.biases, self.output_bias], "lr": config.lr_biases, "eps": config.adam_eps, "weight_decay": 0.0},
         ]
-        self.optimiser = torch.optim.Adam(groups, betas=(config.beta1, config.beta2), fused=True)
+        self.optimiser = torch.optim.AdamW(groups, betas=(config.beta1, config.beta2), fused=True)
         self.base_rates = [g["lr"] for g in groups]
         self.generator = torch.Generator().manual_seed(config.seed % (1 << 63))
         self.order = torch.empty(0, dtype=torch.int64)  # what is left of the present pass when sampling without replacement

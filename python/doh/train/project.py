@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from math import sqrt
-from typing import Any, Callable, Collection
+from typing import Any
 
 import torch
 from torch import Tensor, nn

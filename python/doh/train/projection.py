@@ -6,8 +6,9 @@ which is 1/3. A layer's weights are its gain times that, so that Var(W_l) is wha
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod, sqrt
-from typing import Any, Sequence
+from typing import Any
 
 import numpy as np
 import torch

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import floor, log2, pi
-from typing import Callable, Sequence
 
 import numpy as np
 import torch
