@@ -50,7 +50,7 @@ def load(run: Run, path: Path) -> None:
     try:
         with safe_open(path, "pt") as file:
             note = json.loads((file.metadata() or {})["doh"])
-            stored = {name: file.get_tensor(name) for name in file}
+            stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not iterable itself)
     except (SafetensorError, KeyError, ValueError) as error:
         raise EncodeError(f"{path} is not a checkpoint of doh ({error})") from error
     _check(run, note, path)
