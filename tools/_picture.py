@@ -60,7 +60,7 @@ def _best(picture: np.ndarray, budget: int, shrink: int, sampling: int) -> Jpeg 
     image.load()
     samples = np.array(image if shrink == 1 else image.resize((width, height), _BICUBIC))
     seconds = time.perf_counter() - started
-    name = f"JPEG, quality {found[0]}" + (f", at 1/{shrink} size" if shrink > 1 else "")
+    name = f"JPEG quality {found[0]}" + (f" at 1/{shrink} size" if shrink > 1 else "")
     return Jpeg(name, found[1], samples, psnr(samples, picture, 255), found[2], seconds)
 
 

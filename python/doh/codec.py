@@ -39,9 +39,12 @@ def encode(
     """Encodes a signal and returns the complete .doh file, sealed with the checksum of its decoded samples.
 
     source: an image as an array (height, width) or (height, width, channels) of uint8 or uint16, a Signal, or a path to a file of samples.
-    latents, bpp, bytes: at most one of them says how large the file is to be: the number n of latents, or a size that the file meets from below within 3 %.
-    preset: "fast", "balanced", "best" or "paper"; `config` replaces it; `seed`, `device`, `threads` and any other setting by name (doh.config.Config) change single ones.
-    checkpoint: a file for the state of the training, written every minute and removed at the end; with `resume`, training goes on from it, to the very same bytes.
+    latents, bpp, bytes: at most one of them says how large the file is to be: the number n of latents, or a size (bits for each grid point, or bytes
+        in all) that the file meets from below within 3 %.
+    preset: "fast", "balanced", "best" or "paper"; `config` replaces it. `seed`, `device`, `threads` and every other setting of doh.config.Config by
+        name change single ones.
+    checkpoint: a file for the state of the training, written every minute and removed at the end; with `resume`, training goes on from it, if it
+        exists, to the very same bytes.
 
     Raises EncodeError for an input, a setting or a budget that cannot be encoded, and where torch is missing; OSError.
     """
@@ -72,6 +75,6 @@ def signal_of(source: Source) -> Signal:
         return read_signal(source)[0]
     if not isinstance(source, np.ndarray) or source.ndim not in (2, 3) or source.dtype not in (np.uint8, np.uint16):
         what = f"an array {source.shape} of {source.dtype}" if isinstance(source, np.ndarray) else f"a {type(source).__name__}"
-        raise EncodeError(f"an image must be an array (height, width) or (height, width, channels) of uint8 or uint16, not {what}; wrap anything else in doh.Signal")
+        raise EncodeError(f"an image is an array (height, width[, channels]) of uint8 or uint16, not {what}; wrap anything else in doh.Signal")
     samples = source[..., None] if source.ndim == 2 else source
     return Signal(samples, "image", "u8" if source.dtype == np.uint8 else "u16")

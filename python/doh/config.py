@@ -33,38 +33,37 @@ class Config:
     latents: int = 0  # Number n of latents; 0 = from the rate.
     bytes: int = 0  # Size of the whole file, met from below within 3 %; 0 = no such budget.
     bpp: float = 0.0  # The same in bits for each grid point.
-    bits: float = 5.0  # Mean coded size of one latent, in bits, that the quantisation step is chosen for.
-    step_rule: str = "rate"  # How the step follows from `bits`: "rate" = as said above; "range" = 2^bits levels from the lowest to the highest latent (the paper's).
+    bits: float = 5.5  # Mean coded size of one latent, in bits, that the quantisation step is chosen for.
+    step_rule: str = "rate"  # How `bits` is meant: "rate" = as said above; "range" = as 2^bits levels from the lowest to the highest latent.
 
     # Model
     generator: str = "tied"  # How weights come from latents: "tied" or "dense" (docs/format.md, section 5).
     seed: int = 0  # Seed of the projection and of the first latents; 0 .. 2^64 - 1.
     width: int = 0  # Units in a sine layer; 0 = from the number of latents.
     depth: int = 0  # Sine layers; 0 = from the number of latents.
-    frequencies: int = -1  # Frequencies K of the positional encoding, 0 .. 16; -1 = as many as the grid can carry.
-    ladder: str = "octaves"  # Frequencies as powers of 2 ("octaves") or of 1.4 ("1.4").
-    omega: float = 0.0  # Frequency factor of the sine layers; 0 = from the number of points, 12 to 30.
+    frequencies: int = -1  # Frequencies K of the positional encoding, 0 .. 16; -1 = as many as the longest dimension can carry.
+    ladder: str = "auto"  # Frequencies as powers of 2 ("octaves") or of 1.4 ("1.4"); "auto" = 1.4 while 16 of them reach high enough.
+    omega: float = 0.0  # Frequency factor of the sine layers; 0 = from the number of points, 10 to 20.
     first_omega: float = 0.0  # The same in the first sine layer; 0 = as in the others.
-    gains: str = "siren"  # Initial weights: "paper" (supplement, Eq. 10 and 14) or "siren" (Sitzmann et al.: sqrt(6) times wider from the second layer on).
+    gains: str = "siren"  # Initial weights: "paper" (supplement, Eq. 10 and 14), or "siren": sqrt(6) times wider from the second layer on.
 
     # Optimisation
     steps: int = 12000  # Adam steps.
     epochs: int = 0  # If not 0, this many passes over all points instead of `steps`.
     batch: int = 8192  # Grid points in a step; a signal with no more points is used whole in every step.
     sampling: str = "random"  # "random" = points drawn with replacement; "epochs" = every point once in each pass.
-    lr_latents: float = 0.05  # Adam's learning rate of the latents, at the scale that `latent_scale` says.
+    lr_latents: float = 0.08  # Adam's learning rate of the latents, at the scale that `latent_scale` says.
     lr_biases: float = 0.003  # Adam's learning rate of the biases.
     latent_scale: str = "unit"  # What lr_latents and adam_eps are about: "unit" = latents z' in [-1, 1]; "paper" = z = z'/n in [-1/n, 1/n].
     beta1: float = 0.9  # Adam's decay of the gradient's mean.
-    beta2: float = 0.999  # Adam's decay of the gradient's square.
+    beta2: float = 0.99  # Adam's decay of the gradient's square.
     adam_eps: float = 1e-8  # Adam's epsilon.
-    weight_decay: float = 0.0  # Decoupled weight decay of the latents (AdamW's): what the signal does not need of them shrinks, and costs fewer bits.
     schedule: str = "cosine"  # Learning rate over the steps: "cosine" to zero, or "exponential": times `decay` after each pass over all points.
     decay: float = 0.999  # Factor of the exponential schedule.
     warmup: float = 0.01  # Part of the steps in which the learning rate rises linearly from zero.
 
     # Quantisation
-    finish: float = 0.25  # Last part of the steps, taken with rounded latents and biases (straight-through gradients); 0 = round after training only.
+    finish: float = 0.15  # Last part of the steps, taken with rounded latents and biases (straight-through gradients); 0 = round after training only.
     bias_step: float = 1.5  # Quantisation step of a hidden bias, in units of a hidden weight's step.
 
     # Running
@@ -84,8 +83,6 @@ class Config:
         given = [key for key in RATES if getattr(self, key)]
         if len(given) > 1:
             raise EncodeError(f"{' and '.join(given)} exclude each other: give one of them")
-        if self.frequencies == 0 and self.ladder != "octaves":
-            raise EncodeError("a network without frequencies needs ladder = 'octaves'")
 
     @classmethod
     def from_preset(cls, name: str) -> Config:
@@ -138,7 +135,7 @@ _WORDS = {"int": "a whole number", "float": "a number", "str": "a word"}
 _CHOICES = {
     "step_rule": ("rate", "range"),
     "generator": ("tied", "dense"),
-    "ladder": ("octaves", "1.4"),
+    "ladder": ("auto", "octaves", "1.4"),
     "gains": ("paper", "siren"),
     "latent_scale": ("unit", "paper"),
     "sampling": ("random", "epochs"),
@@ -164,7 +161,6 @@ _RANGES = {
     "beta1": (0, 0.99999999),
     "beta2": (0, 0.99999999),
     "adam_eps": (0, 1),
-    "weight_decay": (0, 1e6),
     "decay": (0, 1),
     "warmup": (0, 1),
     "finish": (0, 1),

@@ -33,7 +33,7 @@ def picture() -> np.ndarray:
 
 def test_jpegs_fit_and_are_as_good_as_can_be(picture):
     full, small = _picture.best_jpegs(picture, 3000)
-    assert full.name.startswith("JPEG, quality") and "at 1/" in small.name
+    assert full.name.startswith("JPEG quality ") and "at 1/" in small.name
     for found in (full, small):
         assert len(found.data) <= 3000 and found.samples.shape == picture.shape
         assert Image.open(io.BytesIO(found.data)).format == "JPEG"

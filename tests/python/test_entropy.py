@@ -65,7 +65,7 @@ def test_what_is_not_codes_takes_at_most_64_bytes_in_any_image():
     """The longest header that the encoder writes for an image: every variable-length field at its longest."""
     target = Target(2, 4, 1024, 9, 16, "1.4")
     scales = (Scale(2047, 47, 17), Scale(2047, 47, 17), Scale(2047, 47, 14))
-    biases = np.zeros((9, 1024), np.int32)
-    model = QuantModel("image", "u16", (2**19, 2**19), target, "tied", 2**64 - 1, np.zeros(1 << 20, np.int32), scales, BiasScale(2047, 20), biases, biases[0, :4])
+    codes, biases = np.zeros(1 << 20, np.int32), np.zeros((9, 1024), np.int32)
+    model = QuantModel("image", "u16", (2**19, 2**19), target, "tied", 2**64 - 1, codes, scales, BiasScale(2047, 20), biases, biases[0, :4])
     info = _core.read_info(container.pack_unsealed(model), {"max_samples": 1 << 40, "max_weights": 1 << 24, "max_work": 1 << 63, "max_memory": 1 << 40})
     assert info["header_bytes"] + 8 <= 64

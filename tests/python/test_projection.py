@@ -18,8 +18,8 @@ SHAPES = [(6, 10), (6, 6), (3, 6)]  # 114 weights
 
 def quant_model(kind: str, seed: int, codes: np.ndarray, target: Target) -> QuantModel:
     scales = (Scale(0, 20, 10),) * min(3, target.depth + 1)
-    zeros = np.zeros((target.depth, target.width), np.int32)
-    return QuantModel("array", "u8", (5,) * target.dims, target, kind, seed, codes, scales, BiasScale(0, 9), zeros, np.zeros(target.channels, np.int32))
+    biases, output = np.zeros((target.depth, target.width), np.int32), np.zeros(target.channels, np.int32)
+    return QuantModel("array", "u8", (5,) * target.dims, target, kind, seed, codes, scales, BiasScale(0, 9), biases, output)
 
 
 def test_initial_latents_are_philox_words():

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from math import pi
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-
-import itertools
 
 from doh import EncodeError, Signal, reference  # noqa: E402
 from doh.config import Config  # noqa: E402
@@ -136,8 +135,11 @@ def signal(*shape: int) -> Signal:
 
 
 def test_plan_of_the_papers_image():
-    p = plan(signal(512, 768, 3), Config(latents=4500))
-    assert (p.target.width, p.target.depth, p.target.frequencies, p.latents, p.budget, p.omega, p.first_omega) == (40, 9, 9, 4500, 0, 30 * (393216 / 4e5) ** 0.25, p.omega)
+    image = signal(512, 768, 3)
+    p = plan(image, Config.from_preset("paper").replace(latents=4500))
+    assert (p.target, p.latents, p.budget, p.omega, p.first_omega) == (Target(2, 3, 40, 9, 10), 4500, 0, 30.0, 30.0)
+    p = plan(image, Config(latents=4500))
+    assert p.target.width in (36, 40) and (p.target.depth, p.target.frequencies, p.latents) == (9, 16, 4500) and 19 < p.omega == p.first_omega < 21
 
 
 @pytest.mark.parametrize("n", [1, 10, 100, 1000, 4500, 14000, 100000])
@@ -150,7 +152,7 @@ def test_plans_keep_their_latents_and_suit_them(n):
 @pytest.mark.parametrize("shape", [(1, 1, 1), (5, 1), (16, 16, 3), (8, 8, 8, 1), (3, 4, 5, 2, 32)])
 def test_plans_for_small_signals(shape):
     p = plan(signal(*shape), Config())
-    assert p.target.dims == len(shape) - 1 and p.latents >= 16 and 1 <= p.target.frequencies <= 6
+    assert p.target.dims == len(shape) - 1 and p.latents >= 16 and 1 <= p.target.frequencies <= 9
 
 
 def test_plans_of_budgets_grow_with_them():
@@ -162,18 +164,26 @@ def test_plans_of_budgets_grow_with_them():
 
 
 def test_budget_too_small_names_the_smallest():
-    with pytest.raises(EncodeError, match="the smallest file is about [0-9]+ bytes"):
+    with pytest.raises(EncodeError, match=r"the smallest file is about [0-9]+ bytes"):
         plan(signal(64, 64, 3), Config(bytes=20))
     with pytest.raises(EncodeError, match="smallest"):
         plan(signal(64, 64, 3), Config(bpp=1e-9))
+
+
+def test_too_large_a_network_is_refused_before_training():
+    with pytest.raises(EncodeError, match="weights is too large"):
+        plan(signal(64, 64, 3), Config(width=1024, depth=9))
+    with pytest.raises(EncodeError, match="dense matrices"):
+        plan(signal(64, 64, 3), Config(generator="dense", latents=200000))
 
 
 def test_settings_fix_the_network():
     t = target_for(signal(64, 64, 3), Config(width=7, depth=2, frequencies=3, ladder="1.4"), 1000)
     assert t == Target(2, 3, 7, 2, 3, "1.4")
     assert target_for(signal(64, 64, 3), Config(frequencies=0), 1000).ladder == "octaves"
+    assert target_for(signal(44100, 1), Config(), 1000).ladder == "octaves"
 
 
 def test_carried_frequencies():
-    assert [carried_frequencies(n, "octaves") for n in (1, 2, 32, 768, 10**6)] == [1, 1, 5, 9, 16]
-    assert [carried_frequencies(n, "1.4") for n in (1, 32, 768)] == [1, 9, 16]
+    assert [carried_frequencies(n, "octaves") for n in (1, 2, 32, 768, 10**6)] == [1, 1, 4, 8, 16]
+    assert [carried_frequencies(n, "1.4") for n in (1, 32, 768)] == [1, 7, 16]

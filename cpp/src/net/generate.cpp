@@ -9,6 +9,23 @@ namespace {
 
 constexpr unsigned kDigitBits = 11;  // three digits hold the 31 bits of a key
 constexpr size_t kDigits = size_t{1} << kDigitBits;
+constexpr size_t kFew = 64;  // keys that are sorted by insertion: passes over all digits would cost a chunk of one key as much as one of a thousand
+
+std::span<const uint32_t> sort_few(uint64_t seed, uint32_t chunk, std::span<uint32_t> keys, std::span<uint32_t> indices) {
+  PhiloxWords words{};
+  for (uint32_t j = 0; j < keys.size(); ++j) {
+    if (j % 4 == 0) words = philox(seed, {j / 4, chunk, 0, kPermutationKeys});
+    const uint32_t key = words[j % 4] >> 1;
+    size_t to = j;
+    for (; to > 0 && keys[to - 1] > key; --to) {
+      keys[to] = keys[to - 1];
+      indices[to] = indices[to - 1];
+    }
+    keys[to] = key;
+    indices[to] = j;
+  }
+  return indices;
+}
 
 }  // namespace
 
@@ -16,6 +33,7 @@ std::span<const uint32_t> tied_permutation(uint64_t seed, uint32_t chunk, uint32
   const size_t n = latents;
   auto keys = space.keys.first(n), other_keys = space.keys.subspan(n, n);
   auto indices = space.indices.first(n), other_indices = space.indices.subspan(n, n);
+  if (n <= kFew) return sort_few(seed, chunk, keys, indices);
 
   PhiloxBatch batch;
   for (size_t j = 0; j < n; ++j) {

@@ -20,7 +20,9 @@ constexpr Kernel kKernels[] = {
 std::span<const Kernel> all_kernels() { return kKernels; }
 
 const Kernel* find_kernel(const char* name) {
+#ifndef DOH_NO_ENVIRONMENT  // a WebAssembly module would have to import it
   if (name == nullptr) name = std::getenv("DOH_KERNEL");
+#endif
   const bool any = name == nullptr || *name == '\0';
   for (const Kernel& kernel : kKernels)
     if ((any || std::strcmp(kernel.name, name) == 0) && kernel.available()) return &kernel;

@@ -46,7 +46,10 @@ def save(run: Run, path: Path) -> None:
 
 
 def load(run: Run, path: Path) -> None:
-    """Brings a fresh run to the state in a file. Raises EncodeError when it is no checkpoint, or one of another signal or other settings (saying which); OSError."""
+    """Brings a fresh run to the state in a file.
+
+    Raises EncodeError when it is no checkpoint, or one of another signal or of other settings (saying which); OSError.
+    """
     try:
         with safe_open(path, "pt") as file:
             note = json.loads((file.metadata() or {})["doh"])

@@ -1,4 +1,4 @@
-"""Training: one signal, one latent vector, Adam; the last part with rounded numbers, so that the file is as good as the network was (the paper's section 3)."""
+"""Training: one signal, one latent vector, Adam (the paper's section 3); the last part with rounded numbers, so that the file loses little."""
 
 from __future__ import annotations
 
@@ -77,10 +77,10 @@ class Run:
         self.output_bias = torch.full((target.channels,), 0.5, device=self.device, requires_grad=True)
         per_latent = n if config.latent_scale == "paper" else 1
         groups = [
-            {"params": [self.latents], "lr": config.lr_latents * per_latent, "eps": config.adam_eps / per_latent, "weight_decay": config.weight_decay},
-            {"params": [self.biases, self.output_bias], "lr": config.lr_biases, "eps": config.adam_eps, "weight_decay": 0.0},
+            {"params": [self.latents], "lr": config.lr_latents * per_latent, "eps": config.adam_eps / per_latent},
+            {"params": [self.biases, self.output_bias], "lr": config.lr_biases, "eps": config.adam_eps},
         ]
-        self.optimiser = torch.optim.AdamW(groups, betas=(config.beta1, config.beta2), fused=True)
+        self.optimiser = torch.optim.Adam(groups, betas=(config.beta1, config.beta2), fused=True)
         self.base_rates = [g["lr"] for g in groups]
         self.generator = torch.Generator().manual_seed(config.seed % (1 << 63))
         self.order = torch.empty(0, dtype=torch.int64)  # what is left of the present pass when sampling without replacement
@@ -160,12 +160,12 @@ class Run:
             if size > budget:
                 raise EncodeError(f"{budget} bytes are too few for this signal: the smallest file with this network is {size} bytes")
             if size < budget * FILL:
-                raise EncodeError(f"{budget} bytes are more than this network can use ({size} bytes): give a larger width, or leave it to the encoder")
+                raise EncodeError(f"{budget} bytes are more than this network can use ({size} bytes): give it a larger width, or none")
         return self.model(self.quantiser.steps(max(step, self.quantiser.finest(self.latents))))
 
 
 class SumGradient:
-    """Loss and gradients of a batch, in pieces that several threads share. Pieces and the order of their sum do not depend on the number of threads."""
+    """Loss and gradients of a batch, in pieces that threads share. Pieces and the order of their sum do not depend on the number of threads."""
 
     def __init__(self, run: Run, threads: int, pool: ThreadPoolExecutor | None) -> None:
         self.run, self.pool, self.threads = run, pool, threads
@@ -209,8 +209,9 @@ def fit(
 ) -> QuantModel:
     """Fits a network to a signal and returns it quantised (samples_crc 0).
 
-    With `checkpoint`, the state is saved there every config.checkpoint_seconds and on KeyboardInterrupt; with `resume`, training goes on from that file, if it exists, to the very
-    same result. The result depends on the machine's floating point, not on the number of threads. Raises EncodeError for a budget out of reach or a checkpoint of something else.
+    With `checkpoint`, the state is saved there every config.checkpoint_seconds and on KeyboardInterrupt; with `resume`, training goes on from that
+    file, if it exists, to the very same result. The result depends on the machine's floating point, not on the number of threads.
+    Raises EncodeError for a budget out of reach, a device that is not there, or a checkpoint of something else; OSError.
     """
     run = Run(signal, config)
     if checkpoint and resume and Path(checkpoint).exists():
@@ -275,7 +276,7 @@ def _samples(signal: Signal, device: torch.device) -> tuple[Tensor, float, float
 
 @contextmanager
 def _workers(config: Config, device: torch.device) -> Iterator[tuple[int, ThreadPoolExecutor | None]]:
-    """Threads that each run torch on one core: its own parallel loops would meet at a barrier a hundred times a step, and change sums with their number."""
+    """Threads that each run torch on one core. Its own parallel loops would meet at a barrier a hundred times a step, and change sums."""
     if device.type != "cpu":
         yield 1, None
         return

@@ -16,9 +16,12 @@ WEIGHTS_PER_LATENT = 3.25
 DEFAULT_LATENTS, DEFAULT_SHARE = 4500, 1 / 8
 #: A bias costs about this many bits more than a latent.
 BIAS_EXTRA_BITS = 1.5
+#: Longest dimension for which 16 powers of 1.4, up to 155 waves, are preferred to octaves: they are denser, and lose less to rounding.
+LADDER_1_4_MAX = 1024
 MIN_WIDTH, MAX_WIDTH = 4, 1024
 MAX_DEPTH = 9
 MAX_WEIGHTS = 1 << 20  # what decoders take by default
+MAX_DENSE_BYTES = 1 << 33
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,12 @@ def plan(signal: Signal, config: Config) -> Plan:
         n = _latents_for(signal, config, budget)
     else:
         n = max(16, min(DEFAULT_LATENTS, int(signal.samples.size * DEFAULT_SHARE)))
-    omega = config.omega or omega_for(points)
-    return Plan(target_for(signal, config, n), n, budget, omega, config.first_omega or omega)
+    target, omega = target_for(signal, config, n), config.omega or omega_for(points)
+    if target.weights > MAX_WEIGHTS:
+        raise EncodeError(f"a network of {target.weights} weights is too large, {MAX_WEIGHTS} are the most: make width or depth smaller")
+    if config.generator == "dense" and n * target.weights > MAX_DENSE_BYTES:
+        raise EncodeError(f"dense matrices of {n} x {target.weights} bytes are too large: use fewer latents, or generator = 'tied'")
+    return Plan(target, n, budget, omega, config.first_omega or omega)
 
 
 def _latents_for(signal: Signal, config: Config, budget: int) -> int:
@@ -59,12 +66,14 @@ def _latents_for(signal: Signal, config: Config, budget: int) -> int:
 
 
 def target_for(signal: Signal, config: Config, n: int) -> Target:
-    """The target network for n latents: what the settings fix, and for the rest a few times more weights than latents, shallower where biases would weigh."""
+    """The target network for n latents: what the settings fix; else a few times more weights than latents, shallower where biases would weigh."""
     dims, channels = len(signal.shape), signal.channels
-    frequencies = config.frequencies if config.frequencies >= 0 else carried_frequencies(max(signal.shape), config.ladder)
+    longest = max(signal.shape)
+    ladder = config.ladder if config.ladder != "auto" else "1.4" if longest <= LADDER_1_4_MAX else "octaves"
+    frequencies = config.frequencies if config.frequencies >= 0 else carried_frequencies(longest, ladder)
     depth = config.depth or min(MAX_DEPTH, max(1, round(MAX_DEPTH * (n / DEFAULT_LATENTS) ** (1 / 3))))
     width = config.width or _width(dims * (1 + 2 * frequencies) + channels, depth, WEIGHTS_PER_LATENT * n)
-    target = Target(dims, channels, width, depth, frequencies, config.ladder if frequencies else "octaves")
+    target = Target(dims, channels, width, depth, frequencies, ladder if frequencies else "octaves")
     if not config.width and target.weights > MAX_WEIGHTS:
         width = int(_exact_width(dims * (1 + 2 * frequencies) + channels, depth, MAX_WEIGHTS))
         target = Target(dims, channels, width, depth, frequencies, target.ladder)
@@ -72,14 +81,15 @@ def target_for(signal: Signal, config: Config, n: int) -> Target:
 
 
 def carried_frequencies(points: int, ladder: str) -> int:
-    """Frequencies up to the highest that a dimension of so many points can carry: points/2 waves across [-1, 1]. At most 16."""
-    octaves = log2(max(points, 2) / 2)
+    """Frequencies up to points/4 waves across [-1, 1], at most 16. A grid could tell points/2 waves apart, but between its points nothing holds such a
+    wave to the signal: a zoom shows it as noise."""
+    octaves = log2(max(points, 4) / 4)
     return min(16, 1 + int(octaves / (1 if ladder == "octaves" else log2(1.4))))
 
 
 def omega_for(points: int) -> float:
-    """The frequency factor for a signal of so many points: the 30 of SIREN for a photograph of 400,000, less for less, down to 12."""
-    return min(30.0, max(12.0, 30 * (points / 4e5) ** 0.25))
+    """The frequency factor for a signal of so many points: 20 for a photograph of 400,000, less for less, down to 10."""
+    return min(20.0, max(10.0, 20 * (points / 4e5) ** 0.125))
 
 
 def estimate(signal: Signal, config: Config, n: int) -> int:
@@ -107,4 +117,3 @@ def _width(ends: int, depth: int, weights: float) -> int:
     width = _exact_width(ends, depth, weights)
     width = 4 * round(width / 4) if width >= 24 else round(width)
     return min(max(width, MIN_WIDTH), MAX_WIDTH)
-

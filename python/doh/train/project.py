@@ -39,11 +39,11 @@ class LatentWeights(nn.Module):
         """Nothing: a Sequential calls all its modules, and this one last."""
         return x
 
-    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, metadata: Any, strict: bool, missing: list, unexpected: list, errors: list) -> None:
-        stored = state.get(prefix + "identity")
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *others: Any) -> None:
+        stored, errors = state.get(prefix + "identity"), others[-1]
         if stored is not None and not torch.equal(stored.cpu(), self.identity.cpu()):
             errors.append("the stored latent belongs to another projection: its kind or seed differs")
-        super()._load_from_state_dict(state, prefix, metadata, strict, missing, unexpected, errors)
+        super()._load_from_state_dict(state, prefix, *others)
 
     def extra_repr(self) -> str:
         return f"{len(self.latent)} latents for {sum(self.fixed.sizes)} weights"
@@ -70,11 +70,13 @@ class _FromLatent(nn.Module):
 def project(module: nn.Module, latent_dim: int, seed: int = 0, kind: str = "tied", include: Include | None = None) -> nn.Module:
     """Replaces weights of `module`, in place, by a seeded projection of one latent vector, and returns it.
 
-    Afterwards `module.projection.latent`, a Parameter of `latent_dim` numbers, is all there is to learn, besides the parameters that are not projected (biases, norms). Every weight
-    starts with the variance that it had (Eq. 3). `kind` is "tied" or "dense" (docs/format.md, section 5); the same seed gives the same weights everywhere.
+    Afterwards `module.projection.latent`, a Parameter of `latent_dim` numbers, is all there is to learn, besides parameters that are not projected
+    (biases, norms). Every weight starts with the variance that it had (Eq. 3). `kind` is "tied" or "dense" (docs/format.md, section 5); the same seed
+    gives the same weights everywhere. Make the optimiser after this call.
 
-    include: names as in `named_parameters()`, or a function of (name, parameter); by default every parameter named "weight" with two or more dimensions. Weights that modules share
-    stay shared. `state_dict` holds the latent once and loads into a module that was projected with the same numbers. `parametrize.cached()` saves making a weight twice in a pass.
+    include: names as in `named_parameters()`, or a function of (name, parameter); by default every parameter named "weight" with two or more
+    dimensions. Weights that modules share stay shared. `state_dict` holds the latent once and loads into a module that was projected with the same
+    numbers. `torch.nn.utils.parametrize.cached()` saves making a weight twice in a pass.
 
     Raises ValueError for an unknown kind or name, nothing to project, a weight that is all zero, or a module that has an attribute "projection".
     """

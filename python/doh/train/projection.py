@@ -1,7 +1,8 @@
 """Seeded projections from one latent vector to all weights of a network, as torch modules (the paper's Eq. 2; docs/format.md, sections 4 and 5).
 
-Latents z' have unit scale (uniform in [-1, 1] at the start) where the paper's are z = z'/n. A projection has *unit gain*: at the start its weights have the variance of U(-1, 1),
-which is 1/3. A layer's weights are its gain times that, so that Var(W_l) is what the layer's initialisation asks for (Eq. 3), whatever n is.
+Latents z' have unit scale (uniform in [-1, 1] at the start) where the paper's are z = z'/n. A projection has *unit gain*: at the start its weights
+have the variance of U(-1, 1), which is 1/3. A layer's weights are its gain times that, so that Var(W_l) is what the layer's initialisation asks for
+(Eq. 3), whatever n is.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ class TiedProjection(Projection):
 
 
 class _Tied(torch.autograd.Function):
-    """sign * z[index]. Backward gathers too: every chunk of n weights is a permutation, so there is nothing to scatter and the sum's order is fixed."""
+    """sign * z[index]. Backward gathers too: every chunk of n weights is a permutation, so nothing is scattered and the sum's order is fixed."""
 
     @staticmethod
     def forward(ctx: Any, latents: Tensor, index: Tensor, sign: Tensor, inverse: Tensor) -> Tensor:
@@ -117,7 +118,7 @@ class _Tied(torch.autograd.Function):
 
 
 class DenseProjection(Projection):
-    """The paper's fixed random matrix B_l for each layer (Eq. 2), held as bytes u; an entry is (2u - 255)/256, uniform in (-1, 1) on 256 levels (section 5.2)."""
+    """The paper's fixed random matrix B_l for each layer (Eq. 2), held as bytes u; an entry is (2u - 255)/256, uniform in (-1, 1) (section 5.2)."""
 
     def __init__(self, seed: int, n: int, shapes: Shapes) -> None:
         super().__init__(seed, n, shapes)

@@ -1,4 +1,4 @@
-"""From floating-point latents and biases to the integers of a file (docs/format.md, section 6). One number, the latents' step, decides everything else."""
+"""From floating-point latents and biases to the integers of a file (docs/format.md, section 6). One number, the latents' step, decides the rest."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Steps:
     """All quantisation steps that follow from the latents' step."""
 
     latent: float
-    factors: tuple[tuple[int, int], ...]  # for each stored scale (M, e): M / 2^e is what one unit of W_int is worth, in turns (values in the output layer)
+    factors: tuple[tuple[int, int], ...]  # (M, e) for each stored scale: M / 2^e turns (values, in the output layer) is what a unit of W_int is worth
     bias_scale: BiasScale
 
     @property
@@ -58,7 +58,7 @@ class Steps:
 
 
 class Quantiser:
-    """Quantises the latents of one projection for one target network. `gains` are the layers' gains, `omegas` the factors that turn a sine layer's sum into radians."""
+    """Quantises for one projection and target network. `gains` are the layers' gains, `omegas` turn a sine layer's sum into radians."""
 
     def __init__(self, target: Target, projection: Projection, gains: Sequence[float], omegas: Sequence[float], bias_step: float) -> None:
         self.target, self.projection, self.bias_step = target, projection, bias_step
@@ -84,7 +84,7 @@ class Quantiser:
         return max(z.max().item() / (CODE_MAX - 1), dense, 1e-12)
 
     def step_of_bits(self, latents: Tensor, bits: float, rule: str) -> float:
-        """`rate`: the step at which Gaussian latents of the same deviation have an entropy of `bits`; `range`: 2^bits levels over the latents' range."""
+        """`rate`: where Gaussian latents of the same deviation have an entropy of `bits`; `range`: 2^bits levels over the latents' range."""
         z = latents.detach().double()
         if rule == "range":
             step = max((z.max() - z.min()).item(), 2 * z.abs().max().item() * (1 - 2.0**-bits)) / (2.0**bits - 1)
@@ -107,7 +107,7 @@ class Quantiser:
         return high
 
     def model(self, signal: Signal, latents: Tensor, biases: Tensor, output_bias: Tensor, steps: Steps, exact: bool = True) -> QuantModel:
-        """The file's numbers. Biases (depth, width) are in radians. With `exact` off the weight precisions are nominal: right in size, quick, not for decoding."""
+        """The file's numbers; biases (depth, width) in radians. With `exact` off, weight precisions are nominal: right in size, not to decode."""
         codes = _codes(latents, steps.latent)
         output_codes = _codes(output_bias, OUTPUT_BIAS_STEP)
         sums = [s.cpu().numpy() for s in self.projection.weight_sums(torch.from_numpy(codes).to(latents.device))] if exact else None

@@ -1,4 +1,4 @@
-"""The target network in floating point: a SIREN over positional encodings, evaluated with weights that come from elsewhere (docs/format.md, sections 7 and 9)."""
+"""The target network in floating point: a SIREN over positional encodings, with weights from elsewhere (docs/format.md, sections 7 and 9)."""
 
 from __future__ import annotations
 
@@ -44,14 +44,15 @@ class Encoding:
 def initial_gains(target: Target, omega: float, rule: str) -> list[float]:
     """Half-widths of the uniform distribution of each layer's initial weights.
 
-    `paper`: 1/fan_in for layer 0 and 1/(omega sqrt(h)) for the others (supplement, Eq. 10 and 14); `siren`: sqrt(6/h)/omega for the others (Sitzmann et al.).
+    `paper`: 1/fan_in for layer 0 and 1/(omega sqrt(h)) for the others (supplement, Eq. 10 and 14);
+    `siren`: sqrt(6/h)/omega for the others (Sitzmann et al.).
     """
     numerator = {"paper": 1.0, "siren": sqrt(6.0)}[rule]
     return [1 / target.inputs] + [numerator / (omega * sqrt(target.width))] * target.depth
 
 
 def siren(inputs: Tensor, weights: Sequence[Tensor], biases: Tensor, output_bias: Tensor) -> Tensor:
-    """Outputs (batch, channels) for inputs (batch, F), for weights (fan_out, fan_in) and biases (depth, width) in radians: omega is in them already."""
+    """Outputs (batch, channels) for inputs (batch, F); weights (fan_out, fan_in) and biases (depth, width) are in radians: omega is in them."""
     h = inputs
     for w, b in zip(weights[:-1], biases):
         h = torch.addmm(b, h, w.t()).sin_()
@@ -59,7 +60,7 @@ def siren(inputs: Tensor, weights: Sequence[Tensor], biases: Tensor, output_bias
 
 
 class Backpropagation:
-    """The gradient of the squared error of `siren`, written out. Autograd would do; this keeps every buffer from step to step, which takes a third off the time."""
+    """The gradient of the squared error of `siren`, written out. Autograd would do; this keeps every buffer from step to step: a third less time."""
 
     def __init__(self, target: Target, chunk: int, device: torch.device | str = "cpu") -> None:
         self.phases = torch.empty(target.depth, chunk, target.width, device=device)

@@ -5,6 +5,7 @@ namespace {
 struct Avx512 {
   using Vec = __m512i;
   static constexpr size_t kLanes = 16, kVectors = 4, kOutputs = 4;  // 16 registers hold sums
+  static constexpr bool kLater = true;
 
   static Vec load(const int32_t* p) { return _mm512_loadu_si512(p); }
   static void store(int32_t* p, Vec v) { _mm512_storeu_si512(p, v); }

@@ -11,3 +11,10 @@
 #define DOH_TARGET_BEGIN(features) _Pragma("GCC push_options") DOH_PRAGMA(GCC target(features))
 #define DOH_TARGET_END _Pragma("GCC pop_options")
 #endif
+
+// Before a loop over a small constant number of vectors: its array is then nothing but registers.
+#if defined(__clang__)
+#define DOH_UNROLL DOH_PRAGMA(clang loop unroll(full))
+#else
+#define DOH_UNROLL DOH_PRAGMA(GCC unroll 16)
+#endif

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "net/kernels.h"
+#include "net/simd/region.h"
 
 #if defined(__wasm_simd128__)
 #include <wasm_simd128.h>
@@ -15,6 +16,7 @@ namespace {
 struct Vector {
   using Vec = v128_t;
   static constexpr size_t kLanes = 4, kVectors = 2, kOutputs = 4;
+  static constexpr bool kLater = false;
 
   static Vec load(const int32_t* p) { return wasm_v128_load(p); }
   static void store(int32_t* p, Vec v) { wasm_v128_store(p, v); }
