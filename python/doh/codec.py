@@ -43,8 +43,8 @@ def encode(
         in all) that the file meets from below within 3 %.
     preset: "fast", "balanced", "best" or "paper"; `config` replaces it. `seed`, `device`, `threads` and every other setting of doh.config.Config by
         name change single ones.
-    checkpoint: a file for the state of the training, written every minute and removed at the end; with `resume`, training goes on from it, if it
-        exists, to the very same bytes.
+    checkpoint: a file for the state of the training, written every minute; remove it once the result is in a safe place. With `resume`, training
+        goes on from it, if it exists, to the very same bytes.
 
     Raises EncodeError for an input, a setting or a budget that cannot be encoded, and where torch is missing; OSError.
     """
@@ -59,10 +59,7 @@ def encode(
             raise
         raise EncodeError(f'encoding needs {error.name}, which is not installed: pip install "doh[train]"') from error
     path = Path(checkpoint) if checkpoint is not None else None
-    data = container.pack(fit(signal, settings, progress=progress, checkpoint=path, resume=resume), threads=settings.threads or 1)
-    if path:
-        path.unlink(missing_ok=True)
-    return data
+    return container.pack(fit(signal, settings, progress=progress, checkpoint=path, resume=resume), threads=settings.threads or 1)
 
 
 def signal_of(source: Source) -> Signal:

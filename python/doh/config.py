@@ -95,7 +95,11 @@ class Config:
     @classmethod
     def from_toml(cls, path: str | PathLike, base: Config | None = None) -> Config:
         """`base` (the defaults) with the keys of a TOML file. Raises OSError."""
-        return (base or cls()).replace(**_parse(Path(path).read_text(encoding="utf-8"), str(path)))
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise EncodeError(f"{path} is not a text file in UTF-8, so not TOML") from None
+        return (base or cls()).replace(**_parse(text, str(path)))
 
     def replace(self, **changes: Any) -> Config:
         """A copy with other values. Giving one of latents, bytes and bpp clears the other two."""

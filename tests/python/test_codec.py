@@ -68,10 +68,11 @@ def test_settings_by_name():
     assert doh.encode(IMAGE, config=doh.Config(**QUICK), seed=4) == doh.encode(IMAGE, config=doh.Config(**QUICK, seed=4), preset="nothing")
 
 
-def test_checkpoint_is_removed_at_the_end(tmp_path):
+def test_checkpoint_stays_until_the_caller_has_stored_the_file(tmp_path):
     path = tmp_path / "state"
-    doh.encode(IMAGE, checkpoint=path, checkpoint_seconds=0.0, **QUICK)
-    assert not list(tmp_path.iterdir())
+    data = doh.encode(IMAGE, checkpoint=path, checkpoint_seconds=0.0, **QUICK)
+    assert list(tmp_path.iterdir()) == [path]
+    assert doh.encode(IMAGE, checkpoint=path, resume=True, **QUICK) == data
 
 
 def test_without_torch(monkeypatch):

@@ -58,8 +58,5 @@ def choose(preset: str | None, config: Path | None, settings: list[str], options
 
     choice = Config.from_preset(preset or "balanced")
     if config is not None:
-        try:
-            choice = Config.from_toml(config, choice)
-        except UnicodeDecodeError:
-            raise EncodeError(f"{config}: not a text file") from None
+        choice = Config.from_toml(config, choice)
     return choice.set(settings).replace(**{key: value for key, value in options.items() if value is not None})
