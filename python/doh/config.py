@@ -42,7 +42,7 @@ class Config:
     width: int = 0  # Units in a sine layer; 0 = from the number of latents.
     depth: int = 0  # Sine layers; 0 = from the number of latents.
     frequencies: int = -1  # Frequencies K of the positional encoding, 0 .. 16; -1 = as many as the longest dimension can carry.
-    ladder: str = "auto"  # Frequencies as powers of 2 ("octaves") or of 1.4 ("1.4"); "auto" = 1.4 while 16 of them reach high enough.
+    ladder: str = "auto"  # Frequencies as powers of 2 ("octaves") or of 1.4 ("1.4"); "auto" = 1.4 for 256 to 1,024 points in the longest dimension.
     omega: float = 0.0  # Frequency factor of the sine layers; 0 = from the number of points, 10 to 20.
     first_omega: float = 0.0  # The same in the first sine layer; 0 = as in the others.
     gains: str = "siren"  # Initial weights: "paper" (supplement, Eq. 10 and 14), or "siren": sqrt(6) times wider from the second layer on.

@@ -129,7 +129,7 @@ TEST(ladders) {
 }
 
 TEST(tied_permutations_are_sorted_keys) {
-  for (const uint32_t n : {1u, 2u, 127u, 128u, 129u, 5000u, 100000u})
+  for (const uint32_t n : {1u, 2u, 3u, 4u, 5u, 63u, 64u, 65u, 127u, 128u, 129u, 5000u, 100000u})
     for (const uint32_t chunk : {0u, 1u, 77u}) {
       const auto order = permutation(42, chunk, n);
       std::vector<std::pair<uint64_t, uint32_t>> keys;

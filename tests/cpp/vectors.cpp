@@ -3,7 +3,7 @@
 // error.
 #include <bit>
 #include <cstdio>
-#include <sstream>
+#include <cstdlib>
 #include <string>
 #include <vector>
 
@@ -48,9 +48,12 @@ std::string decode(const Bytes& file, const doh_region* region) {
 
 // Comma-separated numbers.
 void parse(const std::string& text, uint64_t (&numbers)[DOH_MAX_DIMS]) {
-  std::istringstream in(text);
-  size_t t = 0;
-  for (std::string word; t < DOH_MAX_DIMS && std::getline(in, word, ',');) numbers[t++] = std::stoull(word);
+  const char* at = text.c_str();
+  for (size_t t = 0; t < DOH_MAX_DIMS && *at != '\0'; ++t) {
+    char* end = nullptr;
+    numbers[t] = std::strtoull(at, &end, 10);
+    at = *end == ',' ? end + 1 : end;
+  }
 }
 
 }  // namespace

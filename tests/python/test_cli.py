@@ -285,7 +285,7 @@ def test_bad_sources_of_encode(tmp_path, photo):
     assert "unknown setting 'stepps' (the nearest is 'steps')" in error_of(run("encode", photo, "-o", tmp_path / "o.doh", "--set", "stepps=3"))
     assert "unknown preset 'quick'" in error_of(run("encode", photo, "-o", tmp_path / "o.doh", "--preset", "quick"))
     assert "No such file" in error_of(run("encode", photo, "-o", tmp_path / "o.doh", "--config", tmp_path / "none.toml"))
-    assert "photo.png: not a text file" in error_of(run("encode", photo, "-o", tmp_path / "o.doh", "--config", photo))
+    assert "photo.png is not a text file" in error_of(run("encode", photo, "-o", tmp_path / "o.doh", "--config", photo))
     assert sorted(os.listdir(tmp_path)) == before
 
 

@@ -16,8 +16,8 @@ WEIGHTS_PER_LATENT = 3.25
 DEFAULT_LATENTS, DEFAULT_SHARE = 4500, 1 / 8
 #: A bias costs about this many bits more than a latent.
 BIAS_EXTRA_BITS = 1.5
-#: Longest dimension for which 16 powers of 1.4, up to 155 waves, are preferred to octaves: they are denser, and lose less to rounding.
-LADDER_1_4_MAX = 1024
+#: Longest dimensions for which 16 powers of 1.4, up to 155 waves, are preferred to octaves: they are denser, and lose less to rounding.
+LADDER_1_4 = range(256, 1025)
 MIN_WIDTH, MAX_WIDTH = 4, 1024
 MAX_DEPTH = 9
 MAX_WEIGHTS = 1 << 20  # what decoders take by default
@@ -69,7 +69,7 @@ def target_for(signal: Signal, config: Config, n: int) -> Target:
     """The target network for n latents: what the settings fix; else a few times more weights than latents, shallower where biases would weigh."""
     dims, channels = len(signal.shape), signal.channels
     longest = max(signal.shape)
-    ladder = config.ladder if config.ladder != "auto" else "1.4" if longest <= LADDER_1_4_MAX else "octaves"
+    ladder = config.ladder if config.ladder != "auto" else "1.4" if longest in LADDER_1_4 else "octaves"
     frequencies = config.frequencies if config.frequencies >= 0 else carried_frequencies(longest, ladder)
     depth = config.depth or min(MAX_DEPTH, max(1, round(MAX_DEPTH * (n / DEFAULT_LATENTS) ** (1 / 3))))
     width = config.width or _width(dims * (1 + 2 * frequencies) + channels, depth, WEIGHTS_PER_LATENT * n)

@@ -6,6 +6,7 @@ struct Avx512 {
   using Vec = __m512i;
   static constexpr size_t kLanes = 16, kVectors = 4, kOutputs = 4;  // 16 registers hold sums
   static constexpr bool kLater = true;
+  static constexpr size_t kGroupsAtOnce = 4;  // of dense.h
 
   static Vec load(const int32_t* p) { return _mm512_loadu_si512(p); }
   static void store(int32_t* p, Vec v) { _mm512_storeu_si512(p, v); }
@@ -21,7 +22,7 @@ struct Avx512 {
   static Vec high_half(Vec a) { return _mm512_srli_epi64(a, 32); }
   static Vec exclusive_or(Vec a, Vec b) { return _mm512_xor_si512(a, b); }
   static Vec exclusive_or(Vec a, Vec b, Vec c) { return _mm512_ternarylogic_epi64(a, b, c, 0x96); }
-  static Vec join_halves(Vec low, Vec high) { return _mm512_mask_blend_epi32(0xAAAAu, low, _mm512_slli_epi64(high, 32)); }
+  static Vec join_halves(Vec low, Vec high) { return _mm512_mask_shuffle_epi32(low, 0xAAAA, high, _MM_PERM_CCAA); }
   static Vec even_bytes(Vec a) { return _mm512_and_si512(a, _mm512_set1_epi16(255)); }
   static Vec odd_bytes(Vec a) { return _mm512_srli_epi16(a, 8); }
 

@@ -11,7 +11,7 @@ struct DenseKernel {
   using Vec = typename V::Vec;
   static constexpr size_t kBlocks = V::kLanes / 2;       // Philox counters a vector
   static constexpr size_t kGroup = 16 * kBlocks;         // entries that they make
-  static constexpr size_t kGroupsToFlush = 64;           // 64 * 2 products of at most 255 * 2^15 stay below 2^31 in a 32-bit lane
+  static constexpr size_t kGroupsToFlush = 32;           // 4 sums of 32 * 2 products of at most 255 * 2^15 stay below 2^31 in a 32-bit lane
 
   struct Words {
     Vec w0, w1, w2, w3;
@@ -42,42 +42,57 @@ struct DenseKernel {
     }
   };
 
-  static inline __attribute__((always_inline)) Words words(const Row& row, Vec block) {
+  // The words of U vectors of counters, side by side: the products of one hide the latency of the others'.
+  template <size_t U>
+  static inline __attribute__((always_inline)) void words(const Row& row, const Vec (&block)[U], Words (&w)[U]) {
     const Vec m0 = V::set64(doh::kPhiloxM0), m1 = V::set64(doh::kPhiloxM1);
-    const Vec p0 = V::multiply(block, m0);
-    const Vec p1 = V::multiply(V::exclusive_or(V::high_half(p0), V::set64(row.first_k1)), m1);
-    Words w{V::exclusive_or(V::high_half(p1), V::set64(row.second_k0)), p1, V::exclusive_or(p0, V::set64(row.c2_second)), V::set64(row.c3_second)};
-    for (size_t i = 0; i < 8; ++i) {
-      const Vec a = V::multiply(w.w0, m0), b = V::multiply(w.w2, m1);
-      w = {V::exclusive_or(V::high_half(b), w.w1, row.k0[i]), b, V::exclusive_or(V::high_half(a), w.w3, row.k1[i]), a};
+    DOH_UNROLL for (size_t u = 0; u < U; ++u) {
+      const Vec p0 = V::multiply(block[u], m0);
+      const Vec p1 = V::multiply(V::exclusive_or(V::high_half(p0), V::set64(row.first_k1)), m1);
+      w[u] = {V::exclusive_or(V::high_half(p1), V::set64(row.second_k0)), p1, V::exclusive_or(p0, V::set64(row.c2_second)), V::set64(row.c3_second)};
     }
-    return w;
+    DOH_UNROLL for (size_t i = 0; i < 8; ++i) {
+      DOH_UNROLL for (size_t u = 0; u < U; ++u) {
+        const Vec a = V::multiply(w[u].w0, m0), b = V::multiply(w[u].w2, m1);
+        w[u] = {V::exclusive_or(V::high_half(b), w[u].w1, row.k0[i]), b, V::exclusive_or(V::high_half(a), w[u].w3, row.k1[i]), a};
+      }
+    }
+  }
+
+  // Adds the products of the entries of U vectors of counters, from `block` on, and their codes.
+  template <size_t U>
+  static inline __attribute__((always_inline)) void step(const Row& row, Vec& block, const int16_t* codes, Vec (&sums)[4]) {
+    Vec blocks[U];
+    Words w[U];
+    DOH_UNROLL for (size_t u = 0; u < U; ++u) {
+      blocks[u] = block;
+      block = V::add64(block, V::set64(kBlocks));
+    }
+    words<U>(row, blocks, w);
+    DOH_UNROLL for (size_t u = 0; u < U; ++u) {
+      const Vec low = V::join_halves(w[u].w0, w[u].w1), high = V::join_halves(w[u].w2, w[u].w3);
+      const auto code = [&](size_t i) { return V::load(reinterpret_cast<const int32_t*>(codes + u * kGroup) + i * V::kLanes); };
+      sums[0] = V::madd(sums[0], V::even_bytes(low), code(0));
+      sums[1] = V::madd(sums[1], V::odd_bytes(low), code(1));
+      sums[2] = V::madd(sums[2], V::even_bytes(high), code(2));
+      sums[3] = V::madd(sums[3], V::odd_bytes(high), code(3));
+    }
   }
 
   // sum over j of u_j * c_j, over `count` codes (a multiple of kGroup), prepared for kBlocks.
   static int64_t sum(const doh::DenseRow& job, const int16_t* codes, size_t count) {
+    constexpr size_t kSide = V::kGroupsAtOnce * kGroup;
     const Row row(job.seed, job.layer, job.row);
-    const Vec step = V::set64(kBlocks);
     Vec block = V::count64();
     int64_t total = 0;
     for (size_t done = 0; done < count;) {
       Vec sums[4] = {V::set(0), V::set(0), V::set(0), V::set(0)};
       const size_t end = done + kGroup * kGroupsToFlush < count ? done + kGroup * kGroupsToFlush : count;
-      for (; done < end; done += kGroup) {
-        const Words w = words(row, block);
-        block = V::add64(block, step);
-        const Vec low = V::join_halves(w.w0, w.w1), high = V::join_halves(w.w2, w.w3);
-        const auto code = [&](size_t i) { return V::load(reinterpret_cast<const int32_t*>(codes + done) + i * V::kLanes); };
-        sums[0] = V::madd(sums[0], V::even_bytes(low), code(0));
-        sums[1] = V::madd(sums[1], V::odd_bytes(low), code(1));
-        sums[2] = V::madd(sums[2], V::even_bytes(high), code(2));
-        sums[3] = V::madd(sums[3], V::odd_bytes(high), code(3));
-      }
-      for (const Vec& part : sums) {
-        int32_t lanes[V::kLanes];
-        V::store(lanes, part);
-        for (const int32_t lane : lanes) total += lane;
-      }
+      for (; done + kSide <= end; done += kSide) step<V::kGroupsAtOnce>(row, block, codes + done, sums);
+      for (; done < end; done += kGroup) step<1>(row, block, codes + done, sums);
+      int32_t lanes[V::kLanes];
+      V::store(lanes, V::add(V::add(sums[0], sums[1]), V::add(sums[2], sums[3])));
+      for (const int32_t lane : lanes) total += lane;
     }
     return total;
   }
