@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import numpy as np
 import pytest
 
@@ -13,8 +15,10 @@ from safetensors.torch import load_file  # noqa: E402
 from doh import EncodeError, Signal  # noqa: E402
 from doh.config import Config  # noqa: E402
 from doh.container import pack  # noqa: E402
+from doh.train import checkpoint  # noqa: E402
 from doh.train import fit as fit_module  # noqa: E402
-from doh.train.fit import Run, fit  # noqa: E402
+from doh.train.fit import fit  # noqa: E402
+from doh.train.run import Run  # noqa: E402
 
 SIGNAL = Signal(np.random.default_rng(0).integers(0, 256, (12, 10, 3), np.uint8), "image", "u8")
 CONFIG = Config(steps=30, latents=90, batch=32, threads=1, checkpoint_seconds=0.0)
@@ -28,10 +32,10 @@ def interrupted(path, at: int, config: Config, monkeypatch, error: type[BaseExce
     """A training that is stopped before step `at`."""
     train = Run.train
 
-    def stopping(run, sum_gradient):
+    def stopping(run, workers):
         if run.step == at:
             raise error
-        train(run, sum_gradient)
+        train(run, workers)
 
     with monkeypatch.context() as patch:
         patch.setattr(Run, "train", stopping)
@@ -56,12 +60,39 @@ def test_resumed_training_ends_at_the_same_bytes(changes, at, tmp_path, monkeypa
     assert pack(resumed) == pack(fit(SIGNAL, config))
 
 
-def test_keyboard_interrupt_saves_first(tmp_path, monkeypatch):
+def test_ctrl_c_waits_for_the_step_and_saves(tmp_path, monkeypatch):
     config = CONFIG.replace(checkpoint_seconds=1e6)
     path = tmp_path / "state"
-    interrupted(path, 20, config, monkeypatch, KeyboardInterrupt)
+    draw = Run.draw
+
+    def drawing(run):
+        if run.step == 20:
+            signal.raise_signal(signal.SIGINT)
+        return draw(run)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Run, "draw", drawing)
+        fit(SIGNAL, config, checkpoint=path)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert [p.name for p in tmp_path.iterdir()] == ["state"]
+    resumed = Run(SIGNAL, config)
+    checkpoint.load(resumed, path)
+    assert resumed.step == 21
     assert pack(fit(SIGNAL, config, checkpoint=path, resume=True)) == pack(fit(SIGNAL, config))
+
+
+def test_an_interrupt_from_elsewhere_saves_only_whole_steps(tmp_path, monkeypatch):
+    config = CONFIG.replace(checkpoint_seconds=1e6)
+    interrupted(tmp_path / "whole", 20, config, monkeypatch, KeyboardInterrupt)
+    assert (tmp_path / "whole").exists()
+
+    def torn(run):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "draw", torn)
+    with pytest.raises(KeyboardInterrupt):
+        fit(SIGNAL, config, checkpoint=tmp_path / "torn")
+    assert not (tmp_path / "torn").exists()
 
 
 def test_without_resume_a_checkpoint_is_not_read(tmp_path):
@@ -89,9 +120,9 @@ def test_another_signal_is_refused(tmp_path, monkeypatch):
     interrupted(path, 5, CONFIG, monkeypatch)
     other = SIGNAL.samples.copy()
     other[0, 0, 0] ^= 1
-    for signal in (Signal(other, "image", "u8"), Signal(SIGNAL.samples, "array", "u8")):
+    for another in (Signal(other, "image", "u8"), Signal(SIGNAL.samples, "array", "u8")):
         with pytest.raises(EncodeError, match="another signal"):
-            fit(signal, CONFIG, checkpoint=path, resume=True)
+            fit(another, CONFIG, checkpoint=path, resume=True)
 
 
 def test_damage_is_refused(tmp_path, monkeypatch):

@@ -13,7 +13,9 @@ from doh.container import pack  # noqa: E402
 from doh.metrics import psnr  # noqa: E402
 from doh.model import DTYPE, TOP  # noqa: E402
 from doh.reference import samples  # noqa: E402
-from doh.train.fit import Run, SumGradient, fit, learning_rate  # noqa: E402
+from doh.train.fit import fit  # noqa: E402
+from doh.train.gradient import Workers  # noqa: E402
+from doh.train.run import Run, learning_rate  # noqa: E402
 from doh.train.siren import siren  # noqa: E402
 
 QUICK = Config(steps=60, latents=120, batch=64, threads=1)
@@ -46,7 +48,7 @@ def test_gradient_of_a_batch_is_autograds():
     weights, biases = run.projection(run.latents, run.gain), run.biases * run.omegas
     wanted_loss = (siren(run.encoding(points), weights, biases, run.output_bias) - run.samples[points] / 255).square().mean()
     wanted = torch.autograd.grad(wanted_loss, [*weights, biases, run.output_bias])
-    loss, (flat, *others) = SumGradient(run, 1, None)(points, [w.detach() for w in weights], biases.detach(), run.output_bias.detach())
+    loss, (flat, *others) = run.gradient(points, [w.detach() for w in weights], biases.detach(), run.output_bias.detach(), Workers(1, None))
     torch.testing.assert_close(loss, wanted_loss.detach())
     for a, b in zip([*run.projection.split(flat), *others], wanted, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
@@ -123,6 +125,11 @@ def test_progress_reports():
     assert all(r.psnr > 0 and r.rate > 0 and r.remaining_s >= 0 for r in reports)
 
 
+def test_a_training_out_of_bounds_is_an_error():
+    with pytest.raises(EncodeError, match="smaller lr_latents"):
+        fit(picture(), QUICK.replace(lr_latents=1e6, steps=10).replace(lr_biases=1e6, omega=1e6))
+
+
 def test_unknown_device():
     with pytest.raises(EncodeError, match="device 'gpu7'"):
         fit(picture(), QUICK.replace(device="gpu7"))
@@ -148,7 +155,6 @@ def test_the_papers_parameterisation_takes_the_same_steps(generator):
     output_bias = torch.full((3,), 0.5, dtype=torch.float64, requires_grad=True)
     adam = torch.optim.Adam([z, biases, output_bias], lr=config.lr_latents, betas=(0.99, 0.999), eps=1e-8)
     decay = torch.optim.lr_scheduler.ExponentialLR(adam, config.decay)
-    sum_gradient = SumGradient(run, 1, None)
     moved = run.latents.detach().clone()
     for step in range(run.steps):
         points = Run.draw(run)
@@ -160,7 +166,7 @@ def test_the_papers_parameterisation_takes_the_same_steps(generator):
         adam.step()
         if (step + 1) % run.pass_steps == 0:
             decay.step()
-        run.train(sum_gradient)
+        run.train(Workers(1, None))
     assert (run.latents - moved).abs().max() > 0.02
     torch.testing.assert_close(run.latents.detach().double(), z.detach() * n, rtol=0, atol=2e-4)
     torch.testing.assert_close(run.biases.detach().double(), biases.detach(), rtol=0, atol=1e-5)

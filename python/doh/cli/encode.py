@@ -10,7 +10,6 @@ from doh import container, metrics
 from doh.cli.decode import all_cores
 from doh.cli.progress import show_progress
 from doh.cli.report import say
-from doh.errors import EncodeError
 from doh.files import check_target, write_atomic
 from doh.model import TOP
 from doh.signals import read_signal

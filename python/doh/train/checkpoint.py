@@ -18,7 +18,7 @@ from doh.files import write_atomic
 from doh.signal import Signal
 
 if TYPE_CHECKING:
-    from doh.train.fit import Run
+    from doh.train.run import Run
 
 VERSION = 1
 #: Settings that do not change the result.

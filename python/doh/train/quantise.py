@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from doh.errors import EncodeError
 from doh.model import BiasScale, QuantModel, Scale, Target, scale_count, scale_index
 from doh.signal import Signal
 from doh.train.projection import Projection
@@ -126,7 +127,10 @@ class Quantiser:
         )
 
     def _scale(self, which: int, mantissa: int, e: int, sums: list[np.ndarray] | None, output_codes: np.ndarray) -> Scale:
-        """The stored scale of a class of layers, with the largest precision q at which no weight is clamped and the output's sum cannot wrap."""
+        """The stored scale of a class of layers, with the largest precision q at which no weight is clamped and the output's sum cannot wrap.
+
+        Raises EncodeError where there is none.
+        """
         output = which == len(self.worth) - 1
         layers = [s for s, c in zip(sums, self.classes) if c == which] if sums else []
         for q in range(min(Q_OUTPUT if output else Q_SINE, e), -1, -1):
@@ -140,7 +144,7 @@ class Quantiser:
                 fits = all((w.sum(axis=1) * CODE_MAX + bias).max() < 1 << 31 for w in weights)
             if fits:
                 return Scale(mantissa - 2048, r, q)
-        raise OverflowError("a weight is too large for 16 bits at every precision")
+        raise EncodeError("training went out of bounds, a weight does not fit 16 bits: use a smaller lr_latents or lr_biases")
 
 
 def _codes(values: Tensor, step: float) -> np.ndarray:

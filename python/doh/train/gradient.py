@@ -1,0 +1,90 @@
+"""Loss and gradients of one batch of grid points, shared among threads on the CPU."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from math import ceil, prod
+
+import torch
+from torch import Tensor
+
+from doh.model import Target
+from doh.train.siren import Backpropagation, Encoding
+
+#: Points in one piece of a batch on the CPU: fits the cache, and is the same whatever the number of threads, so that results do not depend on that.
+CHUNK = 2048
+
+
+class BatchGradient:
+    """Mean squared error over a batch and its gradients, in pieces. Neither the pieces nor the order of their sum depend on the number of threads.
+
+    samples: (points, channels) as stored; (sample - low) / top is what the network is to give.
+    """
+
+    def __init__(self, target: Target, encoding: Encoding, samples: Tensor, low: float, top: float, batch: int) -> None:
+        self.target, self.encoding, self.samples, self.low, self.top = target, encoding, samples, low, top
+        self.device = samples.device
+        self.chunk = min(CHUNK, batch) if self.device.type == "cpu" else batch
+        self.pieces = ceil(batch / self.chunk)
+        biases = [(target.depth, target.width), (target.channels,)]
+        self.shapes = [*target.layer_shapes, *biases]
+        sizes = [prod(shape) for shape in self.shapes]
+        self.whole = [(target.weights,), *biases]
+        self.sums = torch.zeros(self.pieces, sum(sizes), device=self.device)
+        self.errors = torch.zeros(self.pieces, device=self.device)
+        self.views = [[part.view(shape) for part, shape in zip(row.split(sizes), self.shapes)] for row in self.sums]
+        self.workers: list[Backpropagation] = []
+
+    def __call__(self, points: Tensor, weights: Sequence[Tensor], biases: Tensor, output_bias: Tensor, workers: Workers) -> tuple[Tensor, list[Tensor]]:
+        """The loss, and its gradients for all weights (D,), biases (depth, width) and output bias, over row-major point numbers (batch,)."""
+        pieces = points.split(self.chunk)
+        total = len(points) * self.target.channels
+        count = min(workers.threads, len(pieces))
+        while len(self.workers) < count:
+            self.workers.append(Backpropagation(self.target, self.chunk, self.device))
+
+        def work(worker: int) -> None:
+            for i in range(worker, len(pieces), count):
+                piece = pieces[i].to(self.device, non_blocking=True)
+                wanted = (self.samples[piece].to(torch.float32) - self.low) / self.top
+                inputs = self.encoding(piece)
+                self.errors[i] = self.workers[worker](inputs, wanted, weights, biases, output_bias, self.views[i], 1 / total)
+
+        workers.run(work, count)
+        parts = self.sums[: len(pieces)].sum(0).split([prod(shape) for shape in self.whole])
+        return self.errors[: len(pieces)].sum() / total, [part.view(shape) for part, shape in zip(parts, self.whole)]
+
+
+class Workers:
+    """Threads that each run torch on one core. Torch's own parallel loops would meet at a barrier a hundred times a step, and change sums."""
+
+    def __init__(self, threads: int, pool: ThreadPoolExecutor | None) -> None:
+        self.threads, self.pool = threads, pool
+
+    def run(self, work: Callable[[int], None], count: int) -> None:
+        """work(0), ..., work(count - 1), at the same time where there are threads."""
+        if self.pool and count > 1:
+            list(self.pool.map(work, range(count)))
+        else:
+            for worker in range(count):
+                work(worker)
+
+
+@contextmanager
+def workers_for(device: torch.device, threads: int) -> Iterator[Workers]:
+    """Workers on a device; `threads` = 0 means all cores. Torch's own number of threads is 1 inside, and as before afterwards."""
+    if device.type != "cpu":
+        yield Workers(1, None)
+        return
+    if not threads:
+        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield Workers(threads, pool)
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,182 @@
+"""The state of one training, and one step of it."""
+
+from __future__ import annotations
+
+from math import ceil, cos, pi
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from doh.config import Config
+from doh.container import pack_unsealed
+from doh.errors import EncodeError
+from doh.model import TOP, QuantModel
+from doh.signal import Signal
+from doh.train.gradient import BatchGradient, Workers
+from doh.train.plan import plan
+from doh.train.projection import KINDS, initial_latents
+from doh.train.quantise import Quantiser, Steps, round_through, wrap
+from doh.train.siren import Encoding, initial_gains
+
+#: With a budget, the quantisation step is set anew so many times, evenly, in the first part of the finish; the share of the budget that is aimed at.
+STEERINGS, STEER_UNTIL, STEER_AIM = 10, 0.7, 0.99
+#: A file must fill its budget to this share.
+FILL = 0.97
+
+
+class Run:
+    """Everything that a checkpoint holds, and what follows from signal and settings. Raises EncodeError for what cannot be encoded."""
+
+    def __init__(self, signal: Signal, config: Config) -> None:
+        self.signal, self.config = signal, config
+        self.device = device_of(config.device)
+        self.plan = plan(signal, config)
+        target, n = self.plan.target, self.plan.latents
+        self.points = int(np.prod(signal.shape, dtype=np.int64))
+        self.batch = min(config.batch, self.points)
+        self.pass_steps = ceil(self.points / self.batch)
+        self.steps = config.epochs * self.pass_steps or config.steps
+        self.finish_from = self.steps - int(self.steps * config.finish)
+
+        omegas = [self.plan.first_omega] + [self.plan.omega] * (target.depth - 1)
+        self.omegas = torch.tensor(omegas, device=self.device)[:, None]
+        self.projection = KINDS[config.generator](config.seed, n, target.layer_shapes).to(self.device)
+        self.quantiser = Quantiser(target, self.projection, initial_gains(target, self.plan.omega, config.gains), omegas, config.bias_step)
+        self.encoding = Encoding(signal.shape, target.frequencies, target.ladder, self.device)
+        self.samples, low, top = _samples(signal, self.device)
+        self.gradient = BatchGradient(target, self.encoding, self.samples, low, top, self.batch)
+
+        self.latents = initial_latents(config.seed, n).to(self.device).requires_grad_()
+        self.biases = torch.zeros(target.depth, target.width, device=self.device, requires_grad=True)
+        self.output_bias = torch.full((target.channels,), 0.5, device=self.device, requires_grad=True)
+        per_latent = n if config.latent_scale == "paper" else 1
+        groups = [
+            {"params": [self.latents], "lr": config.lr_latents * per_latent, "eps": config.adam_eps / per_latent},
+            {"params": [self.biases, self.output_bias], "lr": config.lr_biases, "eps": config.adam_eps},
+        ]
+        self.optimiser = torch.optim.Adam(groups, betas=(config.beta1, config.beta2), fused=True)
+        self.base_rates = [g["lr"] for g in groups]
+        self.generator = torch.Generator().manual_seed(config.seed % (1 << 63))
+        self.order = torch.empty(0, dtype=torch.int64)  # what is left of the present pass when sampling without replacement
+        self.loss = torch.zeros((), device=self.device)  # of recent batches
+        self.step = 0
+        self.whole = True  # False while a step is under way
+        self.quantisation: Steps | None = None
+        self.gain = self.projection.spread(self.quantiser.radians).to(self.device)
+
+    # one step
+
+    def train(self, workers: Workers) -> None:
+        """One step of Adam."""
+        self.whole = False
+        factor = learning_rate(self.step, self.steps, self.pass_steps, self.config)
+        for group, base in zip(self.optimiser.param_groups, self.base_rates):
+            group["lr"] = base * factor
+        if self.step >= self.finish_from:
+            self.steer()
+        latents, biases = self.latents, self.biases * self.omegas
+        if self.quantisation:
+            latents, biases = round_through(latents, self.quantisation.latent), round_through(biases, self.quantisation.bias)
+        flat = self.projection.flat(latents) * self.gain
+        weights = self.projection.split(flat.detach())
+        loss, gradients = self.gradient(self.draw(), weights, biases.detach(), self.output_bias.detach(), workers)
+        self.optimiser.zero_grad()
+        torch.autograd.backward([flat, biases, self.output_bias], gradients)
+        self.optimiser.step()
+        self.loss.lerp_(loss, max(0.02, 1 / (1 + self.step)))
+        self.step += 1
+        self.whole = True
+
+    def draw(self) -> Tensor:
+        """Row-major numbers of this step's grid points, int64."""
+        if self.batch == self.points:
+            return torch.arange(self.points)
+        if self.config.sampling == "random":
+            return torch.randint(self.points, (self.batch,), generator=self.generator)
+        if not len(self.order):
+            self.order = torch.randperm(self.points, generator=self.generator)
+        batch, self.order = self.order[: self.batch], self.order[self.batch :]
+        return batch
+
+    # rounding
+
+    def steer(self) -> None:
+        """Sets the quantisation steps: once, or with a budget several times, so that the file comes out at its size."""
+        since, length = self.step - self.finish_from, self.steps - self.finish_from
+        every = max(1, int(length * STEER_UNTIL / STEERINGS))
+        if since and not (self.plan.budget and since % every == 0 and since < length * STEER_UNTIL):
+            return
+        self.check_finite()
+        if not since:
+            with torch.no_grad():
+                self.biases.copy_(wrap(self.biases * self.omegas) / self.omegas)
+        step = self.preferred_step()
+        if self.plan.budget:
+            step = self.fitting_step(int(self.plan.budget * STEER_AIM), step)
+        self.quantise_at(step)
+
+    def quantise_at(self, step: float) -> None:
+        """From here on training sees latents rounded to multiples of `step`, and the weights that a file's scales give."""
+        self.quantisation = self.quantiser.steps(step)
+        self.gain = self.projection.spread(self.quantiser.gains(self.quantisation)).to(self.device)
+
+    def preferred_step(self) -> float:
+        return self.quantiser.step_of_bits(self.latents, self.config.bits, self.config.step_rule)
+
+    def fitting_step(self, budget: int, start: float) -> float:
+        return self.quantiser.step_of_bytes(self.size, budget, start, self.quantiser.finest(self.latents))
+
+    def size(self, step: float) -> int:
+        """Bytes of the file with this step."""
+        return len(pack_unsealed(self.model(self.quantiser.steps(step), exact=False)))
+
+    # the result
+
+    def model(self, steps: Steps, exact: bool = True) -> QuantModel:
+        return self.quantiser.model(self.signal, self.latents, self.biases * self.omegas, self.output_bias, steps, exact)
+
+    def finished(self) -> QuantModel:
+        """The model to be packed: at the step that it was trained for, or the one that fits the budget. Raises EncodeError when none does."""
+        self.check_finite()
+        step = self.quantisation.latent if self.quantisation else self.preferred_step()
+        budget = self.plan.budget
+        if budget and not budget * FILL <= self.size(step) <= budget:
+            step = self.fitting_step(budget, step)
+            size = self.size(step)
+            if size > budget:
+                raise EncodeError(f"{budget} bytes are too few for this signal: the smallest file with this network is {size} bytes")
+            if size < budget * FILL:
+                raise EncodeError(f"{budget} bytes are more than this network can use ({size} bytes): give it a larger width, or none")
+        return self.model(self.quantiser.steps(max(step, self.quantiser.finest(self.latents))))
+
+    def check_finite(self) -> None:
+        if not (torch.isfinite(self.loss) and torch.isfinite(self.latents).all()):
+            raise EncodeError(f"training went out of bounds before step {self.step}: use a smaller lr_latents or lr_biases")
+
+
+def learning_rate(step: int, steps: int, pass_steps: int, config: Config) -> float:
+    """The factor on both learning rates at a step."""
+    warm = min(1.0, (step + 1) / max(1.0, config.warmup * steps))
+    if config.schedule == "exponential":
+        return warm * config.decay ** (step // pass_steps)
+    return warm * (1 + cos(pi * step / steps)) / 2
+
+
+def device_of(name: str) -> torch.device:
+    """The device that a setting names. Raises EncodeError where it is unknown or missing."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise EncodeError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
+    return device
+
+
+def _samples(signal: Signal, device: torch.device) -> tuple[Tensor, float, float]:
+    """(points, channels) samples as they are, and (low, top) with which (sample - low) / top lies in [0, 1]."""
+    flat = signal.samples.reshape(-1, signal.channels)
+    wide = flat.astype(np.int32) if flat.dtype == np.uint16 else np.array(flat)
+    return torch.from_numpy(wide).to(device), -32768.0 if signal.sample_type == "s16" else 0.0, float(TOP[signal.sample_type])
