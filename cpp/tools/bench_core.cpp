@@ -12,11 +12,11 @@
 namespace {
 
 constexpr uint32_t kM0 = 0xD2511F53, kM1 = 0xCD9E8D57, kKey0 = 0x9E3779B9, kKey1 = 0xBB67AE85;
-constexpr int kRows = 64, kBlocks = 4096;           // a call of a Philox loop: 64 rows of 4096 blocks of 16 bytes
+constexpr int kRows = 64, kBlocks = 4096;  // a call of a Philox loop: 64 rows of 4096 blocks of 16 bytes
 constexpr double kPhiloxBytes = 16.0 * kRows * kBlocks;
-constexpr int kSteps = 100000;                      // a call of a multiply-add loop
+constexpr int kSteps = 100000;  // a call of a multiply-add loop
 
-using Work = uint64_t (*)(uint64_t seed);           // the result keeps the compiler from leaving the work out
+using Work = uint64_t (*)(uint64_t seed);  // the result keeps the compiler from leaving the work out
 
 struct Case {
   const char* name;
@@ -110,11 +110,11 @@ uint64_t maddwd_zmm(uint64_t seed) {
   DOH_REPEAT(DOH_SUM)
   const __m512i a = _mm512_set1_epi32(static_cast<int>(seed)), b = _mm512_set1_epi32(5);
   for (int n = 0; n < kSteps; ++n) {
-#define DOH_STEP(i)                                                      \
-  {                                                                      \
-    __m512i p;                                                           \
-    __asm__ volatile("vpmaddwd %2, %1, %0" : "=v"(p) : "v"(a), "v"(b));  \
-    __asm__ volatile("vpaddd %1, %0, %0" : "+v"(s##i) : "v"(p));         \
+#define DOH_STEP(i)                                                     \
+  {                                                                     \
+    __m512i p;                                                          \
+    __asm__ volatile("vpmaddwd %2, %1, %0" : "=v"(p) : "v"(a), "v"(b)); \
+    __asm__ volatile("vpaddd %1, %0, %0" : "+v"(s##i) : "v"(p));        \
   }
     DOH_REPEAT(DOH_STEP)
 #undef DOH_STEP
@@ -156,11 +156,11 @@ uint64_t maddwd_ymm(uint64_t seed) {
   DOH_REPEAT_10(DOH_SUM)
   const __m256i a = _mm256_set1_epi32(static_cast<int>(seed)), b = _mm256_set1_epi32(5);
   for (int n = 0; n < kSteps; ++n) {
-#define DOH_STEP(i)                                                      \
-  {                                                                      \
-    __m256i p;                                                           \
-    __asm__ volatile("vpmaddwd %2, %1, %0" : "=x"(p) : "x"(a), "x"(b));  \
-    __asm__ volatile("vpaddd %1, %0, %0" : "+x"(s##i) : "x"(p));         \
+#define DOH_STEP(i)                                                     \
+  {                                                                     \
+    __m256i p;                                                          \
+    __asm__ volatile("vpmaddwd %2, %1, %0" : "=x"(p) : "x"(a), "x"(b)); \
+    __asm__ volatile("vpaddd %1, %0, %0" : "+x"(s##i) : "x"(p));        \
   }
     DOH_REPEAT_10(DOH_STEP)
   }
@@ -183,12 +183,9 @@ std::vector<Case> cases() {
   const bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
   return {
       {"peak", "avx512_vnni", 16.0 * 32 * kSteps, dpwssd_zmm, vnni},  // 16 sums of 32 products
-      {"peak", "avx512", 16.0 * 32 * kSteps, maddwd_zmm, avx512},
-      {"peak", "avx2", 10.0 * 16 * kSteps, maddwd_ymm, avx2},
-      {"philox", "avx512", kPhiloxBytes, philox_zmm_1, vnni},
-      {"philox", "avx512", kPhiloxBytes, philox_zmm_2, vnni},
-      {"philox", "avx512", kPhiloxBytes, philox_zmm_4, vnni},
-      {"philox", "avx2", kPhiloxBytes, philox_ymm_1, avx2},
+      {"peak", "avx512", 16.0 * 32 * kSteps, maddwd_zmm, avx512},    {"peak", "avx2", 10.0 * 16 * kSteps, maddwd_ymm, avx2},
+      {"philox", "avx512", kPhiloxBytes, philox_zmm_1, vnni},        {"philox", "avx512", kPhiloxBytes, philox_zmm_2, vnni},
+      {"philox", "avx512", kPhiloxBytes, philox_zmm_4, vnni},        {"philox", "avx2", kPhiloxBytes, philox_ymm_1, avx2},
       {"philox", "avx2", kPhiloxBytes, philox_ymm_2, avx2},
   };
 #else

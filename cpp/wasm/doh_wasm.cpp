@@ -1,4 +1,5 @@
-// The decoder for JavaScript: numbers and addresses only. doh.mjs lays out the memory from doh_wasm_heap() on, and everything 64-bit passes through arrays.
+// The decoder for JavaScript: numbers and addresses only. doh.mjs lays out the memory from doh_wasm_heap() on, and everything 64-bit passes through
+// arrays.
 #include <cstdint>
 
 #include "doh.h"
@@ -41,10 +42,10 @@ DOH_EXPORT(doh_wasm_info) int doh_wasm_info(const void* data, uint32_t size, con
   if (e == DOH_OK) e = doh_workspace_size(&info, &options, &work_size);
   if (e != DOH_OK) return e;
   const uint64_t values[kInfoWords] = {
-      info.version,   info.signal,           info.sample_type,  info.dims,       info.channels, info.shape[0],    info.shape[1],
-      info.shape[2],  info.shape[3],         info.width,        info.depth,      info.frequencies, info.ladder,   info.generator,
-      info.latents,   info.seed,             info.weights,      info.points,     info.samples_bytes, info.work,   info.bytes_per_sample,
-      info.samples_crc, info.file_crc,       info.header_bytes, info.payload_bytes, info.flags,   work_size,
+      info.version,     info.signal,   info.sample_type,  info.dims,          info.channels,      info.shape[0], info.shape[1],
+      info.shape[2],    info.shape[3], info.width,        info.depth,         info.frequencies,   info.ladder,   info.generator,
+      info.latents,     info.seed,     info.weights,      info.points,        info.samples_bytes, info.work,     info.bytes_per_sample,
+      info.samples_crc, info.file_crc, info.header_bytes, info.payload_bytes, info.flags,         work_size,
   };
   for (int i = 0; i < kInfoWords; ++i) words[i] = values[i];
   return DOH_OK;
@@ -52,8 +53,8 @@ DOH_EXPORT(doh_wasm_info) int doh_wasm_info(const void* data, uint32_t size, con
 
 // doh_decode, or with `box` (grid, offset, extent; four words each) doh_decode_region.
 DOH_EXPORT(doh_wasm_decode)
-int doh_wasm_decode(const void* data, uint32_t size, const uint64_t* limits, const char* kernel, const uint64_t* box, void* dst, uint32_t dst_size, void* work,
-                    uint32_t work_size) {
+int doh_wasm_decode(const void* data, uint32_t size, const uint64_t* limits, const char* kernel, const uint64_t* box, void* dst, uint32_t dst_size,
+                    void* work, uint32_t work_size) {
   const doh_options options = options_of(limits, kernel);
   if (box == nullptr) return doh_decode(data, size, &options, dst, dst_size, work, work_size);
   doh_region region{};

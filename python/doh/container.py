@@ -142,10 +142,15 @@ def verify(source: Source, limits: Mapping[str, int] | None = None, threads: int
 def pack(model: QuantModel, threads: int = 1) -> bytes:
     """The file of a model. Its samples are decoded once to seal the file with their checksum. Raises DohError for numbers that the format cannot hold."""
     data = pack_unsealed(model)
+    return _core.set_samples_crc(data, samples_crc(decode_unsealed(data, model, threads)))
+
+
+def decode_unsealed(data: bytes, model: QuantModel, threads: int = 1) -> np.ndarray:
+    """The samples in `model`'s file, whose checksum need not be right yet: (*shape, channels), uint8, uint16 or int16."""
     samples = np.empty((*model.shape, model.target.channels), DTYPE[model.sample_type])
-    box = {"grid": model.shape, "offset": (0,) * len(model.shape), "extent": model.shape}  # as a region: the checksum is not known yet
+    box = {"grid": model.shape, "offset": (0,) * len(model.shape), "extent": model.shape}  # decoded as a region, which has no checksum
     _core.decode(data, samples, limits={"max_samples": 1 << 40, "max_work": (1 << 64) - 1}, threads=threads, **box)
-    return _core.set_samples_crc(data, samples_crc(samples))
+    return samples
 
 
 def pack_unsealed(model: QuantModel) -> bytes:

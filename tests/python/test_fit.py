@@ -170,3 +170,18 @@ def test_the_papers_parameterisation_takes_the_same_steps(generator):
     assert (run.latents - moved).abs().max() > 0.02
     torch.testing.assert_close(run.latents.detach().double(), z.detach() * n, rtol=0, atol=2e-4)
     torch.testing.assert_close(run.biases.detach().double(), biases.detach(), rtol=0, atol=1e-5)
+
+
+def test_without_a_budget_the_step_is_chosen_by_measuring_decoded_files(monkeypatch):
+    monkeypatch.setattr("doh.train.run.STEP_FACTORS", (50.0, 1.0, 1e-3))
+    run = Run(picture(), QUICK)
+    start = run.preferred_step()
+    sizes = [run.size(start * factor) for factor in (50.0, 1.0, 1e-3)]
+    assert sizes == sorted(sizes)
+    chosen = run.best_step(start)
+
+    def merit(step: float) -> float:
+        model = run.model(run.quantiser.steps(max(step, run.quantiser.finest(run.latents))))
+        return psnr(samples(model), picture().samples, 255) - 2.5 * np.log2(len(pack(model)))
+
+    assert merit(chosen) == max(merit(start * factor) for factor in (50.0, 1.0, 1e-3))

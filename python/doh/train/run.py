@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from math import ceil, cos, pi
+from math import ceil, cos, log2, pi
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from doh.config import Config
-from doh.container import pack_unsealed
+from doh.container import decode_unsealed, pack_unsealed
 from doh.errors import EncodeError
+from doh.metrics import psnr
 from doh.model import TOP, QuantModel
 from doh.signal import Signal
 from doh.train.gradient import BatchGradient, Workers
@@ -23,6 +24,8 @@ from doh.train.siren import Encoding, initial_gains
 STEERINGS, STEER_UNTIL, STEER_AIM = 10, 0.7, 0.99
 #: A file must fill its budget to this share.
 FILL = 0.97
+#: Without a budget these multiples of the step are tried; dB that a file of twice the size must bring to be worth it: about what more latents bring.
+STEP_FACTORS, DB_PER_DOUBLING = (1.0, 0.84, 0.92, 1.09, 1.19), 2.5
 
 
 class Run:
@@ -137,7 +140,7 @@ class Run:
         return self.quantiser.model(self.signal, self.latents, self.biases * self.omegas, self.output_bias, steps, exact)
 
     def finished(self) -> QuantModel:
-        """The model to be packed: at the step that it was trained for, or the one that fits the budget. Raises EncodeError when none does."""
+        """The model to be packed: at the best step by measurement, or the one that fits the budget. Raises EncodeError when none does."""
         self.check_finite()
         step = self.quantisation.latent if self.quantisation else self.preferred_step()
         budget = self.plan.budget
@@ -148,7 +151,21 @@ class Run:
                 raise EncodeError(f"{budget} bytes are too few for this signal: the smallest file with this network is {size} bytes")
             if size < budget * FILL:
                 raise EncodeError(f"{budget} bytes are more than this network can use ({size} bytes): give it a larger width, or none")
+        if not budget and self.config.step_rule == "rate":
+            step = self.best_step(step)
         return self.model(self.quantiser.steps(max(step, self.quantiser.finest(self.latents))))
+
+    def best_step(self, step: float) -> float:
+        """Of some steps around `step` the one with the best file: decoded by the integer decoder, PSNR weighed against bytes (DB_PER_DOUBLING)."""
+
+        def merit(candidate: float) -> float:
+            model = self.model(self.quantiser.steps(candidate))
+            data = pack_unsealed(model)
+            decoded = decode_unsealed(data, model, self.config.threads or 1)
+            return psnr(decoded, self.signal.samples, TOP[self.signal.sample_type]) - DB_PER_DOUBLING * log2(len(data))
+
+        finest = self.quantiser.finest(self.latents)
+        return max((max(step * factor, finest) for factor in STEP_FACTORS), key=merit)
 
     def check_finite(self) -> None:
         if not (torch.isfinite(self.loss) and torch.isfinite(self.latents).all()):

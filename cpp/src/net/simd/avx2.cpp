@@ -18,8 +18,8 @@ namespace {
 struct Vector {
   using Vec = __m256i;
   static constexpr size_t kLanes = 8, kVectors = 2, kOutputs = 4;  // 8 registers hold sums
-  static constexpr bool kLater = false;  // there are no registers left
-  static constexpr size_t kGroupsAtOnce = 2;    // of dense.h
+  static constexpr bool kLater = false;                            // there are no registers left
+  static constexpr size_t kGroupsAtOnce = 2;                       // of dense.h
 
   static Vec load(const int32_t* p) { return _mm256_loadu_si256(reinterpret_cast<const Vec*>(p)); }
   static void store(int32_t* p, Vec v) { _mm256_storeu_si256(reinterpret_cast<Vec*>(p), v); }

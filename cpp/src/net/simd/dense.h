@@ -1,17 +1,18 @@
-// A row of the dense matrix times the codes (docs/format.md, section 5.2) for vectors of 64-bit lanes, a Philox counter in each. Included like pairs.h.
+// A row of the dense matrix times the codes (docs/format.md, section 5.2) for vectors of 64-bit lanes, a Philox counter in each. Included like
+// pairs.h.
 //
-// A 64-bit lane holds a 32-bit word in its low half; what a product leaves in the high half does no harm, because the next product reads low halves only.
-// Words w0 | w1 << 32 and w2 | w3 << 32 are then eight matrix bytes each; bytes 0, 2, 4, 6 and bytes 1, 3, 5, 7 are widened to 16 bits and multiplied in pairs
-// with codes that prepare_codes has put in this order. The matrix itself is never stored.
+// A 64-bit lane holds a 32-bit word in its low half; what a product leaves in the high half does no harm, because the next product reads low halves
+// only. Words w0 | w1 << 32 and w2 | w3 << 32 are then eight matrix bytes each; bytes 0, 2, 4, 6 and bytes 1, 3, 5, 7 are widened to 16 bits and
+// multiplied in pairs with codes that prepare_codes has put in this order. The matrix itself is never stored.
 
 namespace {
 
 template <class V>
 struct DenseKernel {
   using Vec = typename V::Vec;
-  static constexpr size_t kBlocks = V::kLanes / 2;       // Philox counters a vector
-  static constexpr size_t kGroup = 16 * kBlocks;         // entries that they make
-  static constexpr size_t kGroupsToFlush = 32;           // 4 sums of 32 * 2 products of at most 255 * 2^15 stay below 2^31 in a 32-bit lane
+  static constexpr size_t kBlocks = V::kLanes / 2;  // Philox counters a vector
+  static constexpr size_t kGroup = 16 * kBlocks;    // entries that they make
+  static constexpr size_t kGroupsToFlush = 32;      // 4 sums of 32 * 2 products of at most 255 * 2^15 stay below 2^31 in a 32-bit lane
 
   struct Words {
     Vec w0, w1, w2, w3;

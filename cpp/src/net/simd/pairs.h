@@ -1,8 +1,8 @@
 // Section 9 for vectors of 32-bit lanes, a point in each, and a multiply-add of adjacent int16 pairs: x86 pmaddwd, WebAssembly i32x4.dot.
 // Included inside the target region of one variant, after all other headers; everything is local to that file.
 //
-// Activations lie as pairs of inputs: vector v of pair i holds, for each of its points, inputs 2i (low half) and 2i + 1 (high half). A weight pair is then one
-// broadcast, and the upper halves of two neighbouring outputs' phases blend into the pair that the next layer reads.
+// Activations lie as pairs of inputs: vector v of pair i holds, for each of its points, inputs 2i (low half) and 2i + 1 (high half). A weight pair is
+// then one broadcast, and the upper halves of two neighbouring outputs' phases blend into the pair that the next layer reads.
 //
 // V gives: Vec, kLanes, kVectors (vectors a block), kOutputs (outputs that a block sums at once), kLater (whether sines wait, see Pending),
 // load, store, set, add, madd(sum, pair, weights), shift_left, blend_high(even, odd), sine.
@@ -15,8 +15,8 @@ struct PairKernel {
   static constexpr size_t kPoints = V::kLanes * V::kVectors;  // points a block
   static constexpr size_t kOutputs = V::kOutputs;
 
-  // Phases in `out` whose sines are still to be taken, in place: `left` vectors, from pair of outputs `at` on. They are taken in between the multiply-adds of
-  // the next outputs, so that the processor's other units work too.
+  // Phases in `out` whose sines are still to be taken, in place: `left` vectors, from pair of outputs `at` on. They are taken in between the
+  // multiply-adds of the next outputs, so that the processor's other units work too.
   struct Pending {
     int32_t* at = nullptr;
     size_t done = 0, left = 0;
@@ -69,7 +69,8 @@ struct PairKernel {
 
   // N outputs from `o` on; returns what is left to do. kShifted: the layer's precision q is below 17, so that the bias cannot be where a sum starts.
   template <size_t N, bool kShifted>
-  static inline __attribute__((always_inline)) Pending hidden_outputs(const doh::Layer& layer, size_t o, const int32_t* in, int32_t* out, Pending pending) {
+  static inline __attribute__((always_inline)) Pending hidden_outputs(const doh::Layer& layer, size_t o, const int32_t* in, int32_t* out,
+                                                                      Pending pending) {
     Vec sums[N][V::kVectors];
     DOH_UNROLL for (size_t j = 0; j < N; ++j) {
       const Vec start = kShifted ? V::set(0) : bias_of(layer, o + j);
@@ -77,9 +78,10 @@ struct PairKernel {
     }
     dot<N>(layer.weights + o * layer.fan_in, layer.fan_in, in, pending, sums);
     if constexpr (kShifted) {
+      const uint32_t shift = doh::kMaxPrecision - layer.precision;
       DOH_UNROLL for (size_t j = 0; j < N; ++j) {
         const Vec bias = bias_of(layer, o + j);
-        DOH_UNROLL for (size_t v = 0; v < V::kVectors; ++v) sums[j][v] = V::add(V::shift_left(sums[j][v], doh::kMaxPrecision - layer.precision), bias);
+        DOH_UNROLL for (size_t v = 0; v < V::kVectors; ++v) sums[j][v] = V::add(V::shift_left(sums[j][v], shift), bias);
       }
     }
     int32_t* const at = out + o / 2 * doh::kTile;
@@ -104,7 +106,8 @@ struct PairKernel {
 
   static void first(const doh::Layer& layer, const uint32_t* column, const uint32_t* row, int32_t* out) {
     auto phase = [&](size_t o, size_t v) {
-      const Vec sum = V::add(V::load(reinterpret_cast<const int32_t*>(column) + o * doh::kTile + v * V::kLanes), V::set(static_cast<int32_t>(row[o])));
+      const Vec sum =
+          V::add(V::load(reinterpret_cast<const int32_t*>(column) + o * doh::kTile + v * V::kLanes), V::set(static_cast<int32_t>(row[o])));
       return V::add(V::shift_left(sum, doh::kMaxPrecision - layer.precision), bias_of(layer, o));
     };
     for (size_t o = 0; o < layer.fan_out; o += 2)

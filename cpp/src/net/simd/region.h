@@ -1,6 +1,6 @@
 // Target regions: code between DOH_TARGET_BEGIN("avx2") and DOH_TARGET_END may use that target's instructions, and no other code does.
-// Flags for a whole file would leak: an inline function that two files share could be emitted with instructions that the machine lacks. So all headers come
-// before the region, and all that is inside it is local to its file.
+// Flags for a whole file would leak: an inline function that two files share could be emitted with instructions that the machine lacks. So all
+// headers come before the region, and all that is inside it is local to its file.
 #pragma once
 
 #define DOH_PRAGMA(text) _Pragma(#text)
