@@ -1,5 +1,5 @@
-// Memory for tests that shows what is written or read outside it: pages without access on both sides where the system has them, and a pattern in the bytes
-// between those pages and the memory itself.
+// Memory for tests that shows what is written or read outside it: pages without access on both sides where the system has them, and a pattern in the
+// bytes between those pages and the memory itself.
 #pragma once
 
 #include <cstddef>
@@ -19,7 +19,8 @@
 // Which side of the memory lies right at a page without access.
 enum class Edge { kStart, kEnd };
 
-// `count` values of T, filled with `fill`; of types without constructors. With Edge::kEnd, `shift` bytes are left before the guard (for other alignments).
+// `count` values of T, filled with `fill`; of types without constructors. With Edge::kEnd, `shift` bytes are left before the guard (for other
+// alignments).
 template <class T>
 class Guarded {
  public:

@@ -60,8 +60,11 @@ struct Inputs {
   Guarded<uint32_t> biases, column, row;
 
   Inputs(const Shape& shape, Random& random, Edge edge, int weight_fill, int sum_fill)
-      : h(header_of(shape, random)), weights(static_cast<size_t>(h.weights()), edge), biases(h.hidden_biases() + size_t{h.channels}, edge),
-        column(h.width * kTile, edge), row(h.width, edge) {
+      : h(header_of(shape, random)),
+        weights(static_cast<size_t>(h.weights()), edge),
+        biases(h.hidden_biases() + size_t{h.channels}, edge),
+        column(h.width * kTile, edge),
+        row(h.width, edge) {
     for (size_t i = 0; i < weights.size(); ++i) weights[i] = weight(random, weight_fill, i);
     for (const auto* sums : {&biases, &column, &row})
       for (size_t i = 0; i < sums->size(); ++i) (*sums)[i] = value(random, sum_fill, i, 0x80000000u, 0x7FFFFFFFu);
@@ -98,7 +101,8 @@ TEST(kernels_equal_scalar_between_guards) {
     for (int round = 0; values < kValues || round < 2 * kFills; ++round)
       for (const uint32_t width : widths()) {
         if (width > 70 && round >= kFills) continue;
-        Shape shape{width, static_cast<uint32_t>(random.in(1, 3)), static_cast<uint32_t>(random.in(1, kMaxChannels)), static_cast<size_t>(random.in(1, kTile))};
+        Shape shape{width, static_cast<uint32_t>(random.in(1, 3)), static_cast<uint32_t>(random.in(1, kMaxChannels)),
+                    static_cast<size_t>(random.in(1, kTile))};
         if (round % 4 == 3) shape.count = std::array<size_t, 7>{1, 15, 16, 31, 32, 33, 63}[width % 7];
         const Edge edge = (round + static_cast<int>(width)) % 2 != 0 ? Edge::kStart : Edge::kEnd;
         const Inputs in(shape, random, edge, round % kFills, static_cast<int>(random.in(0, kFills - 1)));
@@ -106,7 +110,8 @@ TEST(kernels_equal_scalar_between_guards) {
         const auto got = run(kernel, in, shape.count, edge, 0x55);
         for (size_t c = 0; c < in.h.channels; ++c) {
           const bool equal = std::memcmp(&got[c * kTile], &expected[c * kTile], shape.count * sizeof(int32_t)) == 0;
-          if (!equal) report(false, __FILE__, __LINE__, std::string(kernel.name) + ", width " + std::to_string(width) + ", round " + std::to_string(round));
+          if (!equal)
+            report(false, __FILE__, __LINE__, std::string(kernel.name) + ", width " + std::to_string(width) + ", round " + std::to_string(round));
         }
         CHECK(in.weights.intact() && in.biases.intact() && in.column.intact() && in.row.intact());
         values += in.h.channels * shape.count;

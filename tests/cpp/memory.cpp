@@ -155,7 +155,8 @@ struct OnSmallStack {
 
 void* decode_on_small_stack(void* argument) {
   auto& job = *static_cast<OnSmallStack*>(argument);
-  job.error = doh_decode(job.file->data(), job.file->size(), job.options, job.samples, static_cast<size_t>(job.bytes), job.work->data(), job.work->size());
+  job.error =
+      doh_decode(job.file->data(), job.file->size(), job.options, job.samples, static_cast<size_t>(job.bytes), job.work->data(), job.work->size());
   return nullptr;
 }
 

@@ -1,5 +1,5 @@
-// Threads: `threads FOLDER` decodes the valid vectors of FOLDER from several threads at once, each decode with threads of its own, and again while the system
-// refuses threads. All samples must be those of a decode alone. pthread_create comes through the linker's --wrap.
+// Threads: `threads FOLDER` decodes the valid vectors of FOLDER from several threads at once, each decode with threads of its own, and again while
+// the system refuses threads. All samples must be those of a decode alone. pthread_create comes through the linker's --wrap.
 #include <pthread.h>
 
 #include <atomic>
@@ -15,9 +15,9 @@ extern "C" int __real_pthread_create(pthread_t* thread, const pthread_attr_t* at
 
 namespace {
 
-constexpr int kDecoders = 4;         // threads that decode at the same time
-constexpr uint32_t kThreads = 5;     // of each decode
-std::atomic<uint64_t> refused{0};    // bit i: the i-th pthread_create of a decode fails
+constexpr int kDecoders = 4;       // threads that decode at the same time
+constexpr uint32_t kThreads = 5;   // of each decode
+std::atomic<uint64_t> refused{0};  // bit i: the i-th pthread_create of a decode fails
 std::atomic<uint32_t> created{0}, failures{0};
 
 // Memory that is not initialised: MemorySanitizer then sees what a decode reads before writing it.

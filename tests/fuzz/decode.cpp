@@ -1,5 +1,5 @@
-// Any bytes -> samples, under small limits and in buffers of exactly the size asked for. The whole grid as a region, by another kernel, gives the same samples,
-// and half of it the same half. The bytes of samples_crc also choose how the decoder is called.
+// Any bytes -> samples, under small limits and in buffers of exactly the size asked for. The whole grid as a region, by another kernel, gives the
+// same samples, and half of it the same half. The bytes of samples_crc also choose how the decoder is called.
 //
 // Two programs: one checks checksums as users do (there the mutator signs most inputs again, as an attacker would), one does not.
 #include <algorithm>
@@ -30,9 +30,8 @@ struct Decode {
   Decode(std::span<const uint8_t> data, const doh_options& options, const doh_info& info, const doh_region* region, uint64_t bytes, size_t shift)
       : work(work_size(info, options) + shift), samples(static_cast<size_t>(bytes) + shift), first(samples.data() + shift) {
     uint8_t* const space = work.data() + shift;
-    error = region != nullptr
-                ? doh_decode_region(data.data(), data.size(), &options, region, first, samples.size - shift, space, work.size - shift)
-                : doh_decode(data.data(), data.size(), &options, first, samples.size - shift, space, work.size - shift);
+    error = region != nullptr ? doh_decode_region(data.data(), data.size(), &options, region, first, samples.size - shift, space, work.size - shift)
+                              : doh_decode(data.data(), data.size(), &options, first, samples.size - shift, space, work.size - shift);
     FUZZ_CHECK(known_error(error) && error > DOH_BAD_ARGUMENT);  // what is left are the file's own faults and the limits
   }
 

@@ -41,8 +41,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   FUZZ_CHECK(doh::read_codes(back, shift, again) == DOH_OK && back.read_all());
   FUZZ_CHECK(std::equal(codes.begin(), codes.end(), again.begin()));
 
-  // The encoder's form is the shortest. One kind of payload is left out: where a plain bit halves an odd range, the value above both halves belongs to no code.
-  // It decodes, as the format says, but no encoder writes it; it lies above all numbers that one would write.
+  // The encoder's form is the shortest. One kind of payload is left out: where a plain bit halves an odd range, the value above both halves belongs
+  // to no code. It decodes, as the format says, but no encoder writes it; it lies above all numbers that one would write.
   const auto written = out.written();
   const bool above = std::lexicographical_compare(written.begin(), written.end(), payload.begin(), payload.end());
   size_t used = payload.size();

@@ -1,4 +1,5 @@
-// Any bytes -> a model -> doh_write -> the same model again: fields, codes, and samples in a small box. Models with a field out of range are refused by name.
+// Any bytes -> a model -> doh_write -> the same model again: fields, codes, and samples in a small box. Models with a field out of range are refused
+// by name.
 #include <algorithm>
 #include <array>
 
@@ -103,7 +104,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::array<int16_t, kMaxLatentsHere> latents;
   std::array<int16_t, kMaxBiasesHere> biases;
   std::array<int16_t, doh::kMaxChannels> output_biases;
-  const auto a = std::span(latents).first(info.latents), b = std::span(biases).first(parts.header.hidden_biases()), c = std::span(output_biases).first(info.channels);
+  const auto a = std::span(latents).first(info.latents), b = std::span(biases).first(parts.header.hidden_biases()),
+             c = std::span(output_biases).first(info.channels);
   FUZZ_CHECK(doh::read_payload(parts, a, b, c) == DOH_OK);
   FUZZ_CHECK(same(a, model.latents) && same(b, model.biases) && same(c, model.output_biases));
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
+
+# A background job starts with Ctrl-C ignored, and so would the programs under test, which inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TESTS = Path(__file__).resolve().parent.parent
 VECTORS = TESTS / "vectors"
