@@ -17,7 +17,7 @@ from doh.signal import Signal
 if TYPE_CHECKING:
     from doh.train.fit import Progress
 
-Source = np.ndarray | Signal | str | PathLike
+Source = np.ndarray | Signal | str | PathLike[str]
 
 
 def encode(
@@ -32,7 +32,7 @@ def encode(
     device: str | None = None,
     threads: int | None = None,
     progress: Callable[[Progress], None] | None = None,
-    checkpoint: str | PathLike | None = None,
+    checkpoint: str | PathLike[str] | None = None,
     resume: bool = False,
     **overrides: Any,
 ) -> bytes:

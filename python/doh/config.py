@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import resources
@@ -73,7 +73,7 @@ class Config:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            object.__setattr__(self, field.name, _typed(field.name, field.type, getattr(self, field.name)))
+            object.__setattr__(self, field.name, _typed(field.name, KEYS[field.name], getattr(self, field.name)))
         for key, choices in _CHOICES.items():
             if getattr(self, key) not in choices:
                 raise EncodeError(f"{key} must be one of {', '.join(choices)}, not {getattr(self, key)!r}")
@@ -89,11 +89,11 @@ class Config:
         """A preset by name: fast, balanced, best or paper."""
         if name not in PRESETS:
             raise EncodeError(f"unknown preset {name!r}{_nearest(name, PRESETS)}; there are {', '.join(PRESETS)}")
-        text = resources.files("doh").joinpath("presets", f"{name}.toml").read_text(encoding="utf-8")
+        text = (resources.files("doh") / "presets" / f"{name}.toml").read_text(encoding="utf-8")
         return cls().replace(**_parse(text, f"preset {name}"))
 
     @classmethod
-    def from_toml(cls, path: str | PathLike, base: Config | None = None) -> Config:
+    def from_toml(cls, path: str | PathLike[str], base: Config | None = None) -> Config:
         """`base` (the defaults) with the keys of a TOML file. Raises OSError."""
         try:
             text = Path(path).read_text(encoding="utf-8")
@@ -133,7 +133,8 @@ class Config:
 #: Type of each key: "int", "float" or "str".
 KEYS: dict[str, str] = {field.name: str(field.type) for field in dataclasses.fields(Config)}
 
-_READ = {"int": lambda text: int(text, 0), "float": float, "str": str}
+_READ: dict[str, Callable[[str], Any]] = {"int": lambda text: int(text, 0), "float": float, "str": str}
+_TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,)}
 _WORDS = {"int": "a whole number", "float": "a number", "str": "a word"}
 
 _CHOICES = {
@@ -176,7 +177,7 @@ _RANGES = {
 
 def _typed(key: str, kind: str, value: Any) -> Any:
     """The value as the key's type: whole numbers serve as numbers, nothing else is converted."""
-    good = isinstance(value, {"int": int, "float": (int, float), "str": str}[kind]) and not isinstance(value, bool)
+    good = isinstance(value, _TYPES[kind]) and not isinstance(value, bool)
     if not good or (kind == "float" and not math.isfinite(value)):
         raise EncodeError(f"{key} must be {_WORDS[kind]}, not {value!r}")
     return float(value) if kind == "float" else value

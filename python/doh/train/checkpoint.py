@@ -28,7 +28,7 @@ FREE = {"device", "threads", "checkpoint_seconds"}
 def signal_hash(signal: Signal) -> str:
     """SHA-256 of a signal's kind, sample type, shape and samples."""
     h = hashlib.sha256(repr((signal.kind, signal.sample_type, signal.samples.shape)).encode())
-    h.update(np.ascontiguousarray(signal.samples))
+    h.update(np.ascontiguousarray(signal.samples).data)
     return h.hexdigest()
 
 

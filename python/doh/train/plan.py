@@ -89,7 +89,7 @@ def carried_frequencies(points: int, ladder: str) -> int:
 
 def omega_for(points: int) -> float:
     """The frequency factor for a signal of so many points: 20 for a photograph of 400,000, less for less, down to 10."""
-    return min(20.0, max(10.0, 20 * (points / 4e5) ** 0.125))
+    return min(20.0, max(10.0, 20 * float(points / 4e5) ** 0.125))
 
 
 def estimate(signal: Signal, config: Config, n: int) -> int:

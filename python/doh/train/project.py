@@ -21,6 +21,9 @@ Include = Callable[[str, nn.Parameter], bool] | Collection[str]
 class LatentWeights(nn.Module):
     """Holds the one latent (n,) and the fixed projection; makes any of the weights."""
 
+    gains: Tensor  # (number of weights,)
+    identity: Tensor  # int64: kind and seed, so that a stored latent is not taken for another projection's
+
     def __init__(self, seed: int, n: int, kind: str, weights: list[nn.Parameter]) -> None:
         super().__init__()
         first = weights[0]
@@ -100,7 +103,7 @@ def project(module: nn.Module, latent_dim: int, seed: int = 0, kind: str = "tied
         owner, made = module.get_submodule(path), _FromLatent(holder, numbers[id(parameter)])
         parametrize.register_parametrization(owner, leaf, made, unsafe=True)
         made.installed = True
-        owner.parametrizations[leaf].original.requires_grad_(False)
+        owner.get_parameter(f"parametrizations.{leaf}.original").requires_grad_(False)
     setattr(module, HOLDER, holder)
     return module
 

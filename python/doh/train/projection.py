@@ -78,6 +78,9 @@ class TiedProjection(Projection):
     """Each weight is one latent with a sign, each latent serves floor(D/n) or ceil(D/n) weights (docs/format.md, section 5.1)."""
 
     unit = 1.0
+    index: Tensor  # int64 (D,)
+    sign: Tensor  # int8 (D,)
+    inverse: Tensor  # int64: for each chunk and latent the weight that it serves; D for none
 
     def __init__(self, seed: int, n: int, shapes: Shapes) -> None:
         super().__init__(seed, n, shapes)
@@ -120,10 +123,12 @@ class _Tied(torch.autograd.Function):
 class DenseProjection(Projection):
     """The paper's fixed random matrix B_l for each layer (Eq. 2), held as bytes u; an entry is (2u - 255)/256, uniform in (-1, 1) (section 5.2)."""
 
+    entries: Tensor  # uint8 (D, n)
+
     def __init__(self, seed: int, n: int, shapes: Shapes) -> None:
         super().__init__(seed, n, shapes)
         rows = [torch.from_numpy(np.array(_core.dense_bytes(seed, layer, 0, size, n))) for layer, size in enumerate(self.sizes)]
-        self.register_buffer("entries", torch.cat(rows), persistent=False)  # uint8 (D, n)
+        self.register_buffer("entries", torch.cat(rows), persistent=False)
         self.unit = sqrt(3 / n) / 256  # Var(sum of n products of two U(-1, 1)) = n/9, wanted is 1/3
 
     def flat(self, latents: Tensor) -> Tensor:

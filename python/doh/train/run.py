@@ -59,7 +59,7 @@ class Run:
             {"params": [self.biases, self.output_bias], "lr": config.lr_biases, "eps": config.adam_eps},
         ]
         self.optimiser = torch.optim.Adam(groups, betas=(config.beta1, config.beta2), fused=True)
-        self.base_rates = [g["lr"] for g in groups]
+        self.base_rates = [config.lr_latents * per_latent, config.lr_biases]
         self.generator = torch.Generator().manual_seed(config.seed % (1 << 63))
         self.order = torch.empty(0, dtype=torch.int64)  # what is left of the present pass when sampling without replacement
         self.loss = torch.zeros((), device=self.device)  # of recent batches
