@@ -173,7 +173,7 @@ def test_the_papers_parameterisation_takes_the_same_steps(generator):
 
 
 def test_without_a_budget_the_step_is_chosen_by_measuring_decoded_files(monkeypatch):
-    monkeypatch.setattr("doh.train.run.STEP_FACTORS", (50.0, 1.0, 1e-3))
+    monkeypatch.setitem(Run.best_step.__globals__, "STEP_FACTORS", (50.0, 1.0, 1e-3))
     run = Run(picture(), QUICK)
     start = run.preferred_step()
     sizes = [run.size(start * factor) for factor in (50.0, 1.0, 1e-3)]
