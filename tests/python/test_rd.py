@@ -1,0 +1,311 @@
+"""What tools/rd_kodak rests on: curves and their deltas, the search for files of a size, records that survive, the whole program on tiny pictures."""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("bjontegaard")
+TOOLS = Path(__file__).resolve().parents[2] / "tools"
+sys.path.insert(0, str(TOOLS))
+
+import _bd  # noqa: E402
+import _image_codecs  # noqa: E402
+import _rd_report  # noqa: E402
+from _bd import Curve, delta  # noqa: E402
+from _records import Records  # noqa: E402
+
+A = Curve("a", (0.1, 0.2, 0.4, 0.8), (25.0, 28.0, 30.5, 33.0))
+
+
+# Deltas
+
+
+def test_a_curve_against_itself():
+    found = delta(A, A)
+    assert (found.rate, found.psnr) == pytest.approx((0, 0), abs=1e-9) and found.shared_psnr == (25, 33)
+
+
+def test_half_the_rate_and_more_decibels():
+    """By the definition: a curve moved in log rate saves that rate everywhere; one moved in PSNR gains that PSNR at every shared rate."""
+    half = delta(A, Curve("half", tuple(r / 2 for r in A.bpp), A.psnr))
+    assert half.rate == pytest.approx(-50, abs=1e-9)
+    assert delta(A, Curve("more", A.bpp, tuple(q + 1.5 for q in A.psnr))).psnr == pytest.approx(1.5, abs=1e-9)
+
+
+def test_lines_by_hand():
+    """Of two straight lines of PSNR over log10 rate: 10 dB and 5 dB for each decade, meeting at 0.1 bpp, 20 dB.
+
+    Over the shared 20 to 25 dB the second needs log10 rates larger by 0.1 (q - 20), 0.25 on average; over the shared decade it is 2.5 dB behind.
+    """
+    steep, flat = Curve("steep", (0.1, 1.0), (20.0, 30.0)), Curve("flat", (0.1, 1.0), (20.0, 25.0))
+    found = delta(steep, flat)
+    assert found.rate == pytest.approx(100 * (10**0.25 - 1)) and found.psnr == pytest.approx(-2.5) and found.shared_psnr == (20, 25)
+
+
+def test_nothing_in_common():
+    far = Curve("far", (0.1, 0.2), (40.0, 42.0))
+    assert delta(A, far).rate is None and delta(A, far).shared_psnr is None and delta(A, far).psnr is not None
+    assert delta(A, Curve("elsewhere", (2.0, 3.0), (26.0, 27.0))).psnr is None
+
+
+@pytest.mark.parametrize(
+    ("bpp", "psnr", "word"),
+    [
+        ((0.1,), (20.0,), "two points or more"),
+        ((0.1, 0.2), (20.0, 19.0), "PSNR does not rise"),
+        ((0.2, 0.2), (20.0, 21.0), "rate does not rise"),
+        ((0.1, 0.2), (20.0, float("inf")), "positive numbers"),
+    ],
+)
+def test_what_is_no_curve(bpp, psnr, word):
+    with pytest.raises(ValueError, match=word):
+        Curve("c", bpp, psnr)
+
+
+#: Percent against COIN and against VTM, as tabulated with the collection of curves before this program was written, by another implementation of PCHIP.
+PUBLISHED = {
+    "COIN": (0, 463),
+    "JPEG": (-5, 209),
+    "INRIC basic 8 bit": (-52, 178),
+    "NIF 2023": (-55, 158),
+    "INRIC meta 7 bit": (-58, 140),
+    "JPEG 2000": (-61, 98),
+    "WebP": (-62, 79),
+    "NIF25": (-68, 87),
+    "RECOMBINER": (-73, 61),
+    "BPG 4:4:4": (-76, 22),
+    "AV1": (-77, 16),
+}
+
+
+def test_published_curves_give_the_known_table():
+    curves = {curve.name: curve for curve in _bd.published()}
+    assert set(PUBLISHED) | {"VTM", "COIN++", "C3 adaptive", "Cool-Chic 5.0", "LotteryCodec"} == set(curves)
+    assert {curve.kind for curve in curves.values()} == set(_rd_report.STYLES) and all(curve.source for curve in curves.values())
+    for name, against in PUBLISHED.items():
+        found = [delta(curves[anchor], curves[name]).rate for anchor in ("COIN", "VTM")]
+        assert found == pytest.approx(against, abs=1), name
+
+
+def test_mean_curve_takes_rates_that_all_images_have():
+    points = {(image, rate): {"bytes": 9, "bpp": rate + extra, "psnr": 20 + 10 * rate} for image, extra in (("a", 0), ("b", 0.02)) for rate in (0.1, 0.2, 0.4)}
+    points["b", 0.1] = {"bytes": None, "smallest": 99}
+    assert _rd_report.mean_curve("m", points, ["a", "b"]).bpp == pytest.approx((0.21, 0.41))
+    assert _rd_report.mean_curve("m", points, ["a"]).psnr == pytest.approx((21, 22, 24))
+    assert _rd_report.mean_curve("m", points, ["a", "c"]) is None
+
+
+# The search
+
+
+def level_codec(sizes: dict[str, list[int]]) -> _image_codecs.Codec:
+    """Files of given sizes by variant and level, that hold the picture as PNG, the level as its brightness."""
+
+    def save(image, stream, variant, level):
+        image.point(lambda value: min(255, value + 100 - 10 * level)).save(stream, "PNG")
+        stream.write(bytes(sizes[variant][level] - stream.tell()))
+
+    return _image_codecs.Codec("test", ".t", "", tuple(sizes), lambda pixels: len(next(iter(sizes.values()))) - 1, save, lambda: "", lambda: "1")
+
+
+def test_search_finds_the_best_that_fits():
+    """A higher level is darker, so nearer to the black picture; sizes need not rise, and variants differ."""
+    sizes = {"x": [200, 300, 400, 390, 500, 600], "y": [250, 350, 450, 550, 650, 750]}
+    for order in (1, -1):
+        search = _image_codecs.Search(level_codec(sizes), np.zeros((4, 4, 3), np.uint8))
+        for budget in (1000, 601, 600, 599, 499, 449, 400, 399, 390, 350, 299, 200)[::order]:
+            best = max(level for row in sizes.values() for level, size in enumerate(row) if size <= budget)
+            found = search.best(budget)
+            variant, level = found.choice.split()
+            assert int(level) == best and len(found.data) == sizes[variant][best] <= budget
+    found = search.best(199)
+    assert found.data is None and found.smallest == 200
+
+
+@pytest.fixture(scope="module")
+def picture() -> np.ndarray:
+    y, x = np.mgrid[0:96, 0:128]
+    waves = np.stack([np.sin(x / 9 + y / 31), np.sin(y / 7), np.cos((x - y) / 5)], -1)
+    return np.round(127 + 90 * waves + np.random.default_rng(1).uniform(-30, 30, waves.shape)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("key", _image_codecs.CODECS)
+def test_codecs_meet_budgets(key, picture):
+    codec = _image_codecs.CODECS[key]
+    if what := codec.missing():
+        pytest.skip(f"not here: {what}")
+    search = _image_codecs.Search(codec, picture)
+    small, large = search.best(2500), search.best(5000)
+    for found, budget in ((small, 2500), (large, 5000)):
+        assert 0.75 * budget < len(found.data) <= budget and found.choice.split()[0] in codec.variants
+    assert 20 < small.psnr < large.psnr and codec.version()
+    nothing = search.best(60)
+    assert nothing.data is None and nothing.smallest > 60
+
+
+def test_a_missing_codec_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(_image_codecs, "find_spec", lambda name: None)
+    monkeypatch.setattr(_image_codecs.features, "check", lambda name: False)
+    words = {key: codec.missing() for key, codec in _image_codecs.CODECS.items()}
+    assert words["heic"] == "pip install pillow-heif" and all("pip install" in text for text in words.values())
+
+
+# Records
+
+
+def test_records_survive_a_cut_line(tmp_path):
+    path = tmp_path / "r.jsonl"
+    records = Records(path)
+    for i in range(3):
+        records.add(f"key {i}", {"n": i})
+    records.add("key 1", {"n": 10})
+    whole = path.read_bytes()
+    assert Records(path).get("key 1") == {"key": "key 1", "n": 10} and Records(path).dropped == 0
+    for cut in range(len(whole) + 1):  # at every byte
+        path.write_bytes(whole[:cut])
+        lines = whole[:cut].count(b"\n")
+        again = Records(path)
+        assert again.dropped == (not whole[:cut].endswith(b"\n") and cut > 0)
+        assert path.read_bytes() == b"".join(whole.splitlines(keepends=True)[:lines]) and (again.get("key 0") is None) == (lines == 0)
+        again.add("new", {"n": 5})
+        assert Records(path).get("new")["n"] == 5 and Records(path).dropped == 0
+
+
+# The program
+
+
+@pytest.fixture(scope="module")
+def program():
+    module = module_from_spec(spec_from_loader("rd_kodak", SourceFileLoader("rd_kodak", str(TOOLS / "rd_kodak"))))
+    module.__loader__.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    (tmp_path / "kodak").mkdir()
+    y, x = np.mgrid[0:32, 0:48]
+    for number in (1, 2):
+        samples = np.stack([127 + 80 * np.sin(x / (5 + number)), 4 * y + x, 4 * (47 - x)], -1) + np.random.default_rng(number).uniform(0, 40, (32, 48, 3))
+        Image.fromarray(samples.astype(np.uint8)).save(tmp_path / "kodak" / f"kodim0{number}.png")
+    return tmp_path
+
+
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.array(image)
+
+
+#: 480 and 960 bytes of 32 x 48 pixels.
+RATES = ("--bpp", "5", "2.5")
+
+
+def arguments(folder: Path, *more: str) -> list[str]:
+    return ["--data", str(folder), "--out", str(folder / "out"), *RATES, "--steps", "12", "--device", "cpu", "--rivals", "jpeg", "jpeg2000", *more]
+
+
+def test_tiny_run_and_its_report(program, folder, monkeypatch, capsys):
+    pytest.importorskip("torch")
+    import doh
+    import doh.codec
+
+    monkeypatch.setattr(program, "RIVAL_BPP", (2.5, 5.0))
+    assert program.main(arguments(folder)) == 0
+    printed = capsys.readouterr()
+    assert "4 of 4 done" in printed.err and "## Bjøntegaard deltas" in printed.out
+    out = folder / "out"
+    summary = json.loads((out / "report.json").read_text())
+    assert summary["images"] == ["kodim01", "kodim02"] and not summary["all_24"] and "are no result" in printed.out
+    files = {(f["image"], f["rate"]): f for f in summary["files"]}
+    for (name, rate), record in files.items():
+        path = out / record["file"]
+        budget = 480 if rate == 2.5 else 960
+        assert path.stat().st_size == record["bytes"] and 0.97 * budget <= record["bytes"] <= budget
+        original = pixels(folder / "kodak" / f"{name}.png")
+        error = np.mean((doh.decode(path).astype(float) - original) ** 2)
+        assert record["psnr"] == pytest.approx(10 * np.log10(255**2 / error), abs=1e-9)
+        assert record["steps"] == 12 and record["from_step"] == 0 and record["seconds"] > 0 and record["width"] > 0
+        for key, suffix in (("jpeg", ".jpg"), ("jpeg2000", ".j2k")):
+            rival = record["rivals"][key]
+            if rival["bytes"]:
+                assert path.with_suffix(suffix).stat().st_size == rival["bytes"] <= record["bytes"]
+            else:
+                assert rival["smallest"] > record["bytes"]
+    assert [len(c["bpp"]) for c in summary["curves"]] == [2, 2] and summary["curves"][1]["name"] == "JPEG 2000"  # no JPEG has 480 bytes
+    assert files["kodim01", 2.5]["rivals"]["jpeg"]["bytes"] is None and "none below" in (out / "report.md").read_text()
+    deltas = {(d["against"], d["curve"]): d for d in summary["bd"]}
+    assert ("COIN", "published") in deltas and deltas["JPEG 2000", "here"]["psnr"] < 0
+    with Image.open(out / "report.png") as image:
+        assert image.size[0] > 1000
+    assert len(files) == 4 and not list(out.glob("*.ckpt"))
+
+    # nothing is done twice, and a report needs no encoder
+    def encode(*_, **__):
+        raise AssertionError("encoded again")
+
+    report = (out / "report.md").read_text()
+    with monkeypatch.context() as patch:
+        patch.setattr(doh.codec, "encode", encode)
+        patch.setattr(_image_codecs.Search, "best", encode)
+        for more in ([], ["--report-only"], ["--curves-only"]):
+            assert program.main(arguments(folder, *more)) == 0
+            assert (out / "report.md").read_text() == report
+        with pytest.raises(AssertionError, match="encoded again"):  # other settings are other files
+            program.main(arguments(folder, "--set", "omega=9"))
+
+
+def test_interrupted_inside_an_encode(program, folder, monkeypatch, capsys):
+    """Ctrl-C in the first file; the same command then goes on from its checkpoint, to the bytes of a run in one piece."""
+    pytest.importorskip("torch")
+    import doh.codec
+    import doh.train.fit
+
+    monkeypatch.setattr(program, "RIVAL_BPP", (2.5, 5.0))
+    monkeypatch.setattr(doh.train.fit, "REPORT_SECONDS", 0)
+    words = arguments(folder, "--images", "1", "--rivals")
+    real = doh.codec.encode
+
+    def stopped(*args, progress, **kwargs):
+        def interrupt(p):
+            progress(p)
+            if p.step == 5:
+                raise KeyboardInterrupt
+
+        return real(*args, progress=interrupt, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(doh.codec, "encode", stopped)
+        assert program.main(words) == 130
+    assert "the same command goes on" in capsys.readouterr().err and len(list((folder / "out").glob("*.ckpt"))) == 1
+    assert program.main([*words, "--report-only"]) == 0 and "Not finished" in capsys.readouterr().out
+    assert program.main(words) == 0
+    out = folder / "out"
+    first, second = json.loads((out / "report.json").read_text())["files"]
+    assert (first["from_step"], second["from_step"]) == (5, 0) and not list(out.glob("*.ckpt"))
+    samples = pixels(folder / "kodak" / "kodim01.png")
+    assert (out / first["file"]).read_bytes() == real(samples, bytes=480, steps=12, device="cpu")
+
+
+def test_what_cannot_be_encoded_is_named(program, folder, capsys):
+    pytest.importorskip("torch")
+    assert program.main(arguments(folder, "--images", "1", "--rivals", "--bpp", "0.05", "2.5")) == 1
+    printed = capsys.readouterr()
+    assert "failed: kodim01 at 0.05 bpp" in printed.err and "Not finished" in printed.out
+
+
+def test_mistakes_are_named(program, folder, capsys):
+    run = program.main
+    assert run(["--data", str(folder / "none")]) == 1 and "--data is to name the folder" in capsys.readouterr().err
+    assert run(arguments(folder, "--images", "1-3")) == 1 and "kodim03" in capsys.readouterr().err
+    assert run(arguments(folder, "--set", "bytes=9")) == 1 and "bytes is what --bpp sets" in capsys.readouterr().err
+    assert run(arguments(folder, "--set", "omeg=9")) == 1 and "omega" in capsys.readouterr().err
+    with program.alone(folder):
+        assert run([*arguments(folder), "--out", str(folder)]) == 1 and "another rd_kodak" in capsys.readouterr().err
