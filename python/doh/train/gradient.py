@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from doh.model import Target
+from doh.train.fused import FusedGradient
 from doh.train.siren import Backpropagation, Encoding
 
 #: Points in one piece of a batch on the CPU: fits the cache, and is the same whatever the number of threads, so that results do not depend on that.
@@ -21,10 +22,13 @@ CHUNK = 2048
 class BatchGradient:
     """Mean squared error over a batch and its gradients, in pieces. Neither the pieces nor the order of their sum depend on the number of threads.
 
-    samples: (points, channels) as stored; (sample - low) / top is what the network is to give.
+    samples: (points, channels) as stored; (sample - low) / top is what the network is to give. `fused`: by the compiled step, on the CPU.
     """
 
-    def __init__(self, target: Target, encoding: Encoding, samples: Tensor, low: float, top: float, batch: int) -> None:
+    def __init__(self, target: Target, encoding: Encoding, samples: Tensor, low: float, top: float, batch: int, fused: bool = False) -> None:
+        self.fused = FusedGradient(target, encoding, samples, low, top) if fused else None
+        if self.fused:
+            return
         self.target, self.encoding, self.samples, self.low, self.top = target, encoding, samples, low, top
         self.device = samples.device
         self.chunk = min(CHUNK, batch) if self.device.type == "cpu" else batch
@@ -40,6 +44,8 @@ class BatchGradient:
 
     def __call__(self, points: Tensor, weights: Sequence[Tensor], biases: Tensor, output_bias: Tensor, workers: Workers) -> tuple[Tensor, list[Tensor]]:
         """The loss, and its gradients for all weights (D,), biases (depth, width) and output bias, over row-major point numbers (batch,)."""
+        if self.fused:
+            return self.fused(points, weights, biases, output_bias, workers.threads)
         pieces = points.split(self.chunk)
         total = len(points) * self.target.channels
         count = min(workers.threads, len(pieces))

@@ -1,0 +1,212 @@
+// The extension module doh._train: the fused training step (cpp/train) on a caller's arrays, NumPy's or torch's.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include "train/kernels.h"
+#include "train/pool.h"
+#include "train/step.h"
+
+namespace nb = nanobind;
+
+namespace doh::train {
+namespace {
+
+// Always taken with .noconvert(): a conversion would copy an array, and results would go into the copy.
+template <class T, size_t dims>
+using Array = nb::ndarray<T, nb::ndim<dims>, nb::c_contig, nb::device::cpu>;
+using Name = std::optional<std::string>;
+
+template <class S>
+const Kernel<S>& kernel_of(const Name& name);
+
+template <>
+const Kernel<float>& kernel_of(const Name& name) {
+  const Kernel<float>* const kernel = find_kernel(name ? name->c_str() : nullptr);
+  if (kernel == nullptr) throw nb::value_error("no such kernel, or not for this processor: see kernels(), and the variable DOH_TRAIN_KERNEL");
+  return *kernel;
+}
+
+template <>
+const Kernel<double>& kernel_of(const Name& name) {
+  if (name && *name != kernel_double.name) throw nb::value_error("there is one kernel for float64: double");
+  return kernel_double;
+}
+
+void want(const char* what, size_t found, size_t wanted) {
+  if (found != wanted)
+    throw nb::value_error((std::string(what) + ": " + std::to_string(found) + " where there must be " + std::to_string(wanted)).c_str());
+}
+
+template <class S>
+Network<S> network_of(size_t inputs, const Array<const S, 1>& weights, const Array<const S, 2>& biases, const Array<const S, 1>& output_bias) {
+  const Network<S> net{inputs, biases.shape(1), biases.shape(0), output_bias.shape(0), weights.data(), biases.data(), output_bias.data()};
+  if (net.inputs == 0 || net.width == 0 || net.depth == 0 || net.channels == 0)
+    throw nb::value_error("a network has inputs, units, sine layers and channels");
+  want("numbers in weights", weights.size(), net.weight_count());
+  return net;
+}
+
+template <class S>
+double run(const Name& kernel, const Network<S>& net, const Batch<S>& batch, S* gradient, unsigned threads) {
+  const Kernel<S>& chosen = kernel_of<S>(kernel);
+  const nb::gil_scoped_release release;
+  return step(chosen, net, batch, gradient, threads);
+}
+
+template <class S>
+void forward(const Array<const S, 2>& inputs, const Array<const S, 1>& weights, const Array<const S, 2>& biases, const Array<const S, 1>& output_bias,
+             const Array<S, 2>& outputs, unsigned threads, const Name& kernel) {
+  const Network<S> net = network_of<S>(inputs.shape(1), weights, biases, output_bias);
+  want("rows of outputs", outputs.shape(0), inputs.shape(0));
+  want("columns of outputs", outputs.shape(1), net.channels);
+  Batch<S> batch;
+  batch.count = inputs.shape(0);
+  batch.inputs = inputs.data();
+  batch.outputs = outputs.data();
+  run<S>(kernel, net, batch, nullptr, threads);
+}
+
+template <class S>
+void backward(const Array<const S, 2>& inputs, const Array<const S, 2>& output_gradient, const Array<const S, 1>& weights,
+              const Array<const S, 2>& biases, const Array<const S, 1>& output_bias, const Array<S, 1>& gradient,
+              const std::optional<Array<S, 2>>& input_gradient, unsigned threads, const Name& kernel) {
+  const Network<S> net = network_of<S>(inputs.shape(1), weights, biases, output_bias);
+  want("rows of output_gradient", output_gradient.shape(0), inputs.shape(0));
+  want("columns of output_gradient", output_gradient.shape(1), net.channels);
+  want("numbers in gradient", gradient.size(), net.count());
+  Batch<S> batch;
+  batch.count = inputs.shape(0);
+  batch.inputs = inputs.data();
+  batch.output_gradient = output_gradient.data();
+  if (input_gradient) {
+    want("rows of input_gradient", input_gradient->shape(0), inputs.shape(0));
+    want("columns of input_gradient", input_gradient->shape(1), net.inputs);
+    batch.input_gradient = input_gradient->data();
+  }
+  run<S>(kernel, net, batch, gradient.data(), threads);
+}
+
+template <class S>
+double grid_step(const Array<const int64_t, 1>& points, const std::vector<Array<const S, 2>>& tables,
+                 const nb::ndarray<nb::ro, nb::ndim<2>, nb::c_contig, nb::device::cpu>& samples, double low, double top, double factor,
+                 const Array<const S, 1>& weights, const Array<const S, 2>& biases, const Array<const S, 1>& output_bias, const Array<S, 1>& gradient,
+                 unsigned threads, const Name& kernel) {
+  std::vector<Table<S>> dimensions;
+  size_t inputs = 0, grid = 1;
+  for (const auto& table : tables) {
+    if (table.size() == 0 || grid > (size_t{1} << 62) / table.shape(0))
+      throw nb::value_error("a table has at least one row and column, and a grid fewer than 2^62 points");
+    dimensions.push_back({table.data(), table.shape(0), table.shape(1)});
+    inputs += table.shape(1);
+    grid *= table.shape(0);
+  }
+  const Network<S> net = network_of<S>(inputs, weights, biases, output_bias);
+  want("rows of samples", samples.shape(0), grid);
+  want("columns of samples", samples.shape(1), net.channels);
+  want("numbers in gradient", gradient.size(), net.count());
+  Batch<S> batch;
+  batch.count = points.shape(0);
+  batch.points = points.data();
+  batch.tables = dimensions;
+  batch.samples = samples.data();
+  const nb::dlpack::dtype type = samples.dtype();
+  if (type == nb::dtype<uint8_t>())
+    batch.type = SampleType::u8;
+  else if (type == nb::dtype<int16_t>())
+    batch.type = SampleType::s16;
+  else if (type == nb::dtype<int32_t>())
+    batch.type = SampleType::s32;
+  else
+    throw nb::type_error("samples must be uint8, int16 or int32");
+  batch.low = static_cast<S>(low);
+  batch.top = static_cast<S>(top);
+  batch.factor = static_cast<S>(factor);
+  return run<S>(kernel, net, batch, gradient.data(), threads);
+}
+
+template <class S>
+void waves(const Array<const S, 1>& phases, const Array<S, 1>& sines, const Array<S, 1>& cosines, const Name& kernel) {
+  want("numbers in sines", sines.size(), phases.size());
+  want("numbers in cosines", cosines.size(), phases.size());
+  kernel_of<S>(kernel).waves(phases.data(), phases.size(), sines.data(), cosines.data());
+}
+
+double peak(double seconds, unsigned threads, const Name& name) {
+  const Kernel<float>& kernel = kernel_of<float>(name);
+  const nb::gil_scoped_release release;
+  using Clock = std::chrono::steady_clock;
+  double best = 0;
+  const Clock::time_point stop = Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
+  do {
+    constexpr double kCount = 1e7;
+    const size_t items = size_t{8} * (threads == 0 ? 1 : threads);
+    std::vector<double> done(items);
+    const Clock::time_point start = Clock::now();
+    for_each(threads, items, [&](size_t item, unsigned) { done[item] = kernel.multiply_adds(kCount); });
+    const double elapsed = std::chrono::duration<double>(Clock::now() - start).count();
+    double total = 0;
+    for (const double count : done) total += count;
+    best = total / elapsed > best ? total / elapsed : best;
+  } while (Clock::now() < stop);
+  return best;
+}
+
+template <class S>
+void bind(nb::module_& m) {
+  using nb::arg, nb::none;
+  m.def("forward", &forward<S>, arg("inputs").noconvert(), arg("weights").noconvert(), arg("biases").noconvert(), arg("output_bias").noconvert(),
+        arg("outputs").noconvert(), arg("threads") = 1, arg("kernel") = none(), "Fills outputs (n, channels) for inputs (n, F).");
+  m.def("backward", &backward<S>, arg("inputs").noconvert(), arg("output_gradient").noconvert(), arg("weights").noconvert(),
+        arg("biases").noconvert(), arg("output_bias").noconvert(), arg("gradient").noconvert(), arg("input_gradient").noconvert() = none(),
+        arg("threads") = 1, arg("kernel") = none(),
+        "Fills gradient (weights, biases, output biases) and input_gradient (n, F) for the gradient of the outputs (n, channels).");
+  m.def(
+      "grid_step", &grid_step<S>, arg("points").noconvert(), arg("tables").noconvert(), arg("samples").noconvert(), arg("low"), arg("top"),
+      arg("factor"), arg("weights").noconvert(), arg("biases").noconvert(), arg("output_bias").noconvert(), arg("gradient").noconvert(),
+      arg("threads") = 1, arg("kernel") = none(),
+      "The sum of squared errors against (samples - low) / top at the grid points of these row-major numbers; fills gradient with `factor` times its "
+      "gradient. tables: the inputs of each dimension, a row for each of its points. samples: (points of the grid, channels), uint8, int16 or "
+      "int32.");
+  m.def("waves", &waves<S>, arg("phases").noconvert(), arg("sines").noconvert(), arg("cosines").noconvert(), arg("kernel") = none(),
+        "Fills sines and cosines as the step computes them.");
+}
+
+std::vector<std::string> kernels() {
+  std::vector<std::string> names;
+  for (const Kernel<float>* kernel : all_kernels())
+    if (kernel->available()) names.emplace_back(kernel->name);
+  return names;
+}
+
+}  // namespace
+}  // namespace doh::train
+
+NB_MODULE(_train, m) {
+  m.doc() =
+      "The fused training step: outputs, squared error and gradients of a sine network, in float32 with the processor's vectors and in float64 for "
+      "checks. "
+      "doh.train.fused is the interface for people. Arrays are C-contiguous and lie in memory that the CPU sees, all of one type: weights (D,), "
+      "layer "
+      "after layer and each (fan_out, fan_in), biases (depth, width), output_bias (channels,). Results do not depend on `threads`. All functions "
+      "release "
+      "the GIL and raise ValueError for shapes that do not fit.";
+  nb::register_exception_translator([](const std::exception_ptr& p, void*) {
+    try {
+      std::rethrow_exception(p);
+    } catch (const doh::train::BadPoint& e) {
+      PyErr_SetString(PyExc_IndexError, e.what());
+    }
+  });
+  doh::train::bind<float>(m);
+  doh::train::bind<double>(m);
+  m.def("peak", &doh::train::peak, nb::arg("seconds"), nb::arg("threads") = 1, nb::arg("kernel") = nb::none(),
+        "float32 multiply-adds a second, at most, as measured in so many seconds.");
+  m.def("kernels", &doh::train::kernels, "The names of the kernels for float32 that run on this machine, best first.");
+}

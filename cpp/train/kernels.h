@@ -1,0 +1,53 @@
+// What a kernel does with one tile, and the table of kernels: one source (tile.h), compiled for several kinds of vectors.
+#pragma once
+
+#include <span>
+
+#include "train/step.h"
+
+namespace doh::train {
+
+// Memory of one thread for one tile. A panel is all that belongs to `Kernel::panel` samples: one row of so many numbers for each input, unit or
+// channel.
+template <class S>
+struct Tile {
+  S* inputs;      // panels of inputs
+  S* sines;       // for each sine layer panels of its outputs
+  S* cosines;     // and of their cosines; going backwards, of the gradients of its phases
+  S* outputs;     // panels of outputs, then of their gradients
+  size_t panels;  // at most: what the memory is for
+};
+
+// Weights in the order in which products read them: blocks of outputs, and in each a run for each input.
+template <class S>
+struct Packed {
+  const S* forward;   // layer after layer
+  const S* backward;  // the same of the transposed matrices
+};
+
+template <class S>
+struct Kernel {
+  const char* name;
+  bool (*available)();
+  size_t panel;  // samples
+  // A layer's weights, (outputs, inputs), packed for products with it.
+  void (*pack)(const S* weights, size_t outputs, size_t inputs, S* forward, S* backward);
+  // Samples begin .. end - 1 of the batch, which need at most tile.panels panels. Adds to `gradient`; returns the sum of squared errors. False in
+  // `good` when a point is not of the grid.
+  double (*run)(const Network<S>& network, const Packed<S>& packed, const Batch<S>& batch, size_t begin, size_t end, const Tile<S>& tile, S* gradient,
+                bool& good);
+  // Sines and cosines of `count` numbers, any number of them; for tests.
+  void (*waves)(const S* phases, size_t count, S* sines, S* cosines);
+  // Does so many multiply-adds, about, and returns how many: the most that the processor can.
+  double (*multiply_adds)(double count);
+};
+
+std::span<const Kernel<float>* const> all_kernels();
+
+// The kernel of that name; without one, of the environment variable DOH_TRAIN_KERNEL, else the best that runs here. nullptr if it is unknown or does
+// not.
+const Kernel<float>* find_kernel(const char* name);
+
+extern const Kernel<double> kernel_double;
+
+}  // namespace doh::train

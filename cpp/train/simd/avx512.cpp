@@ -1,0 +1,79 @@
+// AVX-512: 16 samples a vector, 32 registers.
+#include <cstddef>
+#include <cstdint>
+
+#include "net/simd/region.h"
+#include "train/kernels.h"
+#include "train/simd/slow.h"
+
+#if defined(__x86_64__) || defined(__i386__)
+#include <immintrin.h>
+
+DOH_TARGET_BEGIN("avx512f,avx512dq,fma")
+#include "train/simd/tile.h"
+#include "train/simd/waves.h"
+
+namespace {
+
+struct Vector {
+  using Scalar = float;
+  using Vec = __m512;
+  static constexpr size_t kLanes = 16, kRows = 8, kDeltas = 3, kSources = 8;  // 24 sums
+  static constexpr float kFar = 65536;
+
+  static Vec load(const float* p) { return _mm512_loadu_ps(p); }
+  static void store(float* p, Vec v) { _mm512_storeu_ps(p, v); }
+  static Vec set(float x) { return _mm512_set1_ps(x); }
+  static Vec add(Vec a, Vec b) { return _mm512_add_ps(a, b); }
+  static Vec subtract(Vec a, Vec b) { return _mm512_sub_ps(a, b); }
+  static Vec multiply(Vec a, Vec b) { return _mm512_mul_ps(a, b); }
+  static Vec multiply_add(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
+
+  static bool any_beyond(Vec x, float limit) { return _mm512_cmp_ps_mask(_mm512_abs_ps(x), set(limit), _CMP_NLE_UQ) != 0; }
+
+  static Vec reduce(Vec x, Vec quarters) { return _mm512_fnmadd_ps(quarters, set(-4.37113883e-8f), _mm512_fnmadd_ps(quarters, set(1.57079637f), x)); }
+
+  // The sine and cosine of an angle, from those of what is left of it after so many quarter turns (in the low bits of `turned`).
+  static void turn(Vec turned, Vec& s, Vec& c) {
+    const __m512i n = _mm512_castps_si512(turned), sign = _mm512_set1_epi32(INT32_MIN);
+    const __mmask16 odd = _mm512_test_epi32_mask(n, _mm512_set1_epi32(1));
+    const __m512i sine_sign = _mm512_and_si512(_mm512_slli_epi32(n, 30), sign);
+    const __m512i cosine_sign = _mm512_and_si512(_mm512_slli_epi32(_mm512_add_epi32(n, _mm512_set1_epi32(1)), 30), sign);
+    const Vec sine = _mm512_mask_blend_ps(odd, s, c), cosine = _mm512_mask_blend_ps(odd, c, s);
+    s = _mm512_xor_ps(sine, _mm512_castsi512_ps(sine_sign));
+    c = _mm512_xor_ps(cosine, _mm512_castsi512_ps(cosine_sign));
+  }
+
+  static void waves(const float* phases, size_t vectors, float* sines, float* cosines) { Waves<Vector>::run(phases, vectors, sines, cosines); }
+
+  // to[i] += the sum of sum[i]'s lanes.
+  template <size_t count>
+  static void add_sums(const Vec (&sum)[count], float* to) {
+    if constexpr (count == 1) {
+      to[0] += _mm512_reduce_add_ps(sum[0]);
+    } else {
+      const Vec zero = _mm512_setzero_ps();
+      Vec a[8], b[4], c[2];
+      DOH_UNROLL for (size_t i = 0; i < 8; ++i) a[i] = i < count ? sum[i < count ? i : 0] : zero;
+      DOH_UNROLL for (size_t i = 0; i < 4; ++i) b[i] = add(_mm512_shuffle_f32x4(a[i], a[i + 4], 0x44), _mm512_shuffle_f32x4(a[i], a[i + 4], 0xEE));
+      DOH_UNROLL for (size_t i = 0; i < 2; ++i) c[i] = add(_mm512_shuffle_f32x4(b[i], b[i + 2], 0x88), _mm512_shuffle_f32x4(b[i], b[i + 2], 0xDD));
+      Vec d = add(_mm512_unpacklo_ps(c[0], c[1]), _mm512_unpackhi_ps(c[0], c[1]));
+      d = add(d, _mm512_permute_ps(d, 0x4E));  // pairs of sums: 0 1, 4 5, 2 3, 6 7
+      d = _mm512_permutexvar_ps(_mm512_setr_epi32(0, 1, 8, 9, 4, 5, 12, 13, 0, 0, 0, 0, 0, 0, 0, 0), d);
+      const auto lanes = static_cast<__mmask16>((1u << count) - 1);
+      _mm512_mask_storeu_ps(to, lanes, add(d, _mm512_maskz_loadu_ps(lanes, to)));
+    }
+  }
+};
+
+}  // namespace
+
+namespace doh::train {
+
+extern const Kernel<float> kernel_avx512;
+constinit const Kernel<float> kernel_avx512 =
+    TileKernel<Vector>::kernel("avx512", [] { return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq"); });
+
+}  // namespace doh::train
+DOH_TARGET_END
+#endif

@@ -1,0 +1,394 @@
+"""The fused step: outputs, errors and gradients against plain PyTorch in float64, for every kernel that this processor has."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from math import prod
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from doh import EncodeError  # noqa: E402
+from doh.config import Config  # noqa: E402
+from doh.model import Target  # noqa: E402
+from doh.signal import Signal  # noqa: E402
+from doh.train import fused, run  # noqa: E402
+from doh.train.gradient import BatchGradient, Workers  # noqa: E402
+from doh.train.siren import Encoding  # noqa: E402
+from doh.train.siren import siren as plain_siren  # noqa: E402
+
+_train = pytest.importorskip("doh._train")
+
+KERNELS = _train.kernels()
+BOUND = 1e-5  # of the gradients' relative error, in float32
+
+
+class Case:
+    """A random network and batch, float64 as PyTorch sees it, with numbers that float32 holds."""
+
+    def __init__(self, inputs: int, width: int, depth: int, channels: int, batch: int, gain: float = 1.0, seed: int = 0) -> None:
+        random = np.random.default_rng(seed)
+        fans = [inputs, *[width] * depth, channels]
+        spread = [gain * np.sqrt(6 / inputs), *[np.sqrt(6 / width)] * depth]
+        self.weights = [self._of(random.uniform(-s, s, shape)) for s, shape in zip(spread, zip(fans[1:], fans[:-1], strict=True), strict=True)]
+        self.biases = self._of(random.normal(size=(depth, width)))
+        self.output_bias = self._of(random.normal(size=channels))
+        self.inputs = self._of(random.uniform(-1, 1, (batch, inputs)))
+        self.output_gradient = self._of(random.normal(size=(batch, channels)))
+
+    @staticmethod
+    def _of(numbers: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(numbers.astype(np.float32).astype(np.float64)).requires_grad_()
+
+    @property
+    def parameters(self) -> list[torch.Tensor]:
+        return [*self.weights, self.biases, self.output_bias]
+
+    def arrays(self, dtype: type = np.float32) -> list[np.ndarray]:
+        """All weights, biases and output biases, as the module takes them."""
+        flat = torch.cat([w.detach().reshape(-1) for w in self.weights])
+        return [t.detach().numpy().astype(dtype) for t in (flat, self.biases, self.output_bias)]
+
+    def gradients(self) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """PyTorch's outputs, and gradients of all parameters and the inputs."""
+        outputs = plain_siren(self.inputs, self.weights, self.biases, self.output_bias)
+        return outputs.detach(), list(torch.autograd.grad((outputs * self.output_gradient).sum(), [*self.parameters, self.inputs]))
+
+
+def relative_error(ours: np.ndarray | torch.Tensor, theirs: torch.Tensor) -> float:
+    """The norm of the difference, in units of the norm of what is right."""
+    difference = torch.as_tensor(ours, dtype=torch.float64).reshape(theirs.shape) - theirs
+    return float(difference.norm() / theirs.norm())
+
+
+def check(case: Case, kernel: str | None, dtype: type = np.float32, bound: float = BOUND, threads: int = 2) -> None:
+    """Both passes of a kernel against PyTorch's, tensor by tensor."""
+    wanted_outputs, wanted = case.gradients()
+    inputs, output_gradient = (t.detach().numpy().astype(dtype) for t in (case.inputs, case.output_gradient))
+    outputs, input_gradient = np.full(output_gradient.shape, np.nan, dtype), np.full(inputs.shape, np.nan, dtype)
+    gradient = np.full(sum(p.numel() for p in case.parameters), np.nan, dtype)
+    _train.forward(inputs, *case.arrays(dtype), outputs, threads, kernel)
+    _train.backward(inputs, output_gradient, *case.arrays(dtype), gradient, input_gradient, threads, kernel)
+    assert relative_error(outputs, wanted_outputs) <= bound
+    parts = np.split(gradient, np.cumsum([p.numel() for p in case.parameters])[:-1])
+    for ours, theirs in zip([*parts, input_gradient], wanted, strict=True):
+        assert relative_error(ours, theirs) <= bound
+
+
+def cosine_phases() -> np.ndarray:
+    """Phases of all sizes, float32: around multiples of a quarter turn too, and beyond where the fast reduction ends (8,192 or 65,536)."""
+    random = np.random.default_rng(5)
+    quarters = np.arange(-3000, 3000) * (np.pi / 2)
+    near = [quarters, np.nextafter(quarters.astype(np.float32), np.float32(9e9)), [8191.9, 8192.1, 65535.9, 65536.1, 1e6, -1e9, 3e38, 0.0, -0.0, 1e-30]]
+    scales = [random.uniform(-s, s, 5000) for s in (1, 10, 300, 8192, 70000, 1e7)]
+    return np.concatenate([*near, *scales]).astype(np.float32)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_waves(kernel):
+    phases = cosine_phases()
+    sines, cosines = np.full_like(phases, np.nan), np.full_like(phases, np.nan)
+    _train.waves(phases, sines, cosines, kernel)
+    assert np.abs(sines - np.sin(phases.astype(np.float64))).max() < 1.2e-7
+    assert np.abs(cosines - np.cos(phases.astype(np.float64))).max() < 1.2e-7
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_waves_of_what_is_not_finite_are_not_numbers(kernel):
+    phases = np.array([np.nan, 1, np.inf, -np.inf, 2], np.float32)
+    sines, cosines = np.empty_like(phases), np.empty_like(phases)
+    _train.waves(phases, sines, cosines, kernel)
+    assert np.array_equal(np.isnan(sines), [True, False, True, True, False])
+    assert np.array_equal(np.isnan(cosines), np.isnan(sines))
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("width", [1, 7, 40, 64, 256])
+@pytest.mark.parametrize("batch", [1, 63, 64, 65, 1000])
+def test_widths_and_batches(kernel, width, batch):
+    check(Case(inputs=5, width=width, depth=2, channels=3, batch=batch), kernel)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("channels", [1, 3, 32])
+@pytest.mark.parametrize("depth, inputs", [(1, 1), (1, 42), (9, 42), (3, 63)])
+def test_depths_and_channels(kernel, channels, depth, inputs):
+    check(Case(inputs, width=40, depth=depth, channels=channels, batch=777), kernel)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_every_remainder_of_the_blocks(kernel):
+    for width in range(1, 28):
+        check(Case(inputs=29 - width, width=width, depth=2, channels=1 + width % 9, batch=50 + width), kernel)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_widest(kernel):
+    check(Case(inputs=3, width=1024, depth=2, channels=2, batch=300), kernel)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("gain", [30, 1e3, 1e5, 1e7])
+def test_extreme_phases(kernel, gain):
+    """Phases far beyond pi, where a sloppy reduction shows. Inputs and weights are short numbers, so that float32 sums them without an error."""
+    case = Case(inputs=1, width=16, depth=1, channels=2, batch=500)
+    with torch.no_grad():
+        case.weights[0].copy_((case.weights[0] * 16).round() / 16 * gain)
+        case.inputs.copy_((case.inputs * 64).round() / 64)
+        case.biases.zero_()
+    check(case, kernel)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_backward_pass_uses_the_cosine(kernel):
+    """One unit, out = sin(w x + b): the gradients are known, and vanish where the cosine does."""
+    phases = np.linspace(-7, 7, 1001).astype(np.float32)[:, None]
+    one, zero = np.ones(1, np.float32), np.zeros(1, np.float32)
+    gradient, slope = np.empty(4, np.float32), np.empty_like(phases)
+    _train.backward(phases, np.ones_like(phases), np.ones(2, np.float32), zero[None], zero, gradient, slope, 1, kernel)
+    wide = phases.astype(np.float64)
+    assert np.abs(slope - np.cos(wide)).max() < 1.2e-7
+    assert gradient == pytest.approx([(wide * np.cos(wide)).sum(), np.sin(wide).sum(), np.cos(wide).sum(), 1001], rel=1e-5, abs=1e-4)
+    quarter = np.float32([[np.pi / 2]])
+    _train.backward(quarter, one[None], np.ones(2, np.float32), zero[None], zero, gradient, slope[:1], 1, kernel)
+    assert abs(slope[0, 0]) < 1e-7
+
+
+def test_float64_is_exact():
+    check(Case(inputs=42, width=40, depth=9, channels=3, batch=200), None, np.float64, 1e-12)
+    check(Case(inputs=3, width=7, depth=1, channels=32, batch=65, gain=1e6), None, np.float64, 1e-12)
+
+
+def test_gradcheck():
+    case = Case(inputs=3, width=5, depth=3, channels=2, batch=7)
+
+    def function(*tensors: torch.Tensor) -> torch.Tensor:
+        *weights, biases, output_bias, inputs = tensors
+        return fused.siren(inputs, weights, biases, output_bias)
+
+    assert torch.autograd.gradcheck(function, [*case.parameters, case.inputs])
+
+
+def test_autograd_function_is_pytorchs_in_float32():
+    case = Case(inputs=9, width=24, depth=4, channels=3, batch=321)
+    wanted_outputs, wanted = case.gradients()
+    parameters = [p.detach().float().requires_grad_() for p in [*case.parameters, case.inputs]]
+    *weights, biases, output_bias, inputs = parameters
+    outputs = fused.siren(inputs, weights, biases, output_bias, threads=2)
+    assert type(outputs.grad_fn).__name__ == "_SirenBackward"
+    outputs.backward(case.output_gradient.detach().float())
+    assert relative_error(outputs.detach(), wanted_outputs) <= BOUND
+    for ours, theirs in zip(parameters, wanted, strict=True):
+        assert relative_error(ours.grad, theirs) <= BOUND
+
+
+def test_autograd_function_takes_views_and_expanded_gradients():
+    case = Case(inputs=4, width=6, depth=2, channels=2, batch=33)
+    wanted = torch.autograd.grad(plain_siren(case.inputs, case.weights, case.biases, case.output_bias).sum(), case.parameters)
+    inputs = torch.stack([case.inputs.detach()] * 2, dim=-1)[..., 0]
+    weights = [w.t().contiguous().t() for w in case.weights]
+    assert not inputs.is_contiguous() and not weights[0].is_contiguous()
+    ours = torch.autograd.grad(fused.siren(inputs, weights, case.biases, case.output_bias).sum(), case.parameters)
+    for a, b in zip(ours, wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+def test_plain_pytorch_where_the_step_cannot_be(monkeypatch):
+    case = Case(inputs=4, width=6, depth=2, channels=2, batch=5)
+    half = [p.detach().bfloat16() for p in [*case.weights, case.biases, case.output_bias, case.inputs]]
+    assert fused.siren(half[-1], half[:-3], half[-3], half[-2]).dtype == torch.bfloat16
+    monkeypatch.setattr(fused, "_train", None)
+    assert not fused.available()
+    outputs = fused.siren(case.inputs, case.weights, case.biases, case.output_bias)
+    assert torch.equal(outputs, plain_siren(case.inputs, case.weights, case.biases, case.output_bias))
+
+
+# grids
+
+
+def grid_case(shape: tuple[int, ...], channels: int, dtype: type, seed: int = 1) -> tuple[Target, Encoding, torch.Tensor, Case]:
+    target = Target(dims=len(shape), channels=channels, width=12, depth=3, frequencies=3)
+    encoding = Encoding(shape, 3, "octaves")
+    low, high = {np.uint8: (0, 256), np.int16: (-32768, 32768), np.int32: (0, 65536)}[dtype]
+    samples = np.random.default_rng(seed).integers(low, high, (prod(shape), channels)).astype(dtype)
+    return target, encoding, torch.from_numpy(samples), Case(target.inputs, 12, 3, channels, 1)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("shape", [(1000,), (23, 41), (7, 11, 13)])
+@pytest.mark.parametrize("channels, dtype, low, top", [(1, np.uint8, 0.0, 255.0), (3, np.int16, -32768.0, 65535.0), (32, np.int32, 0.0, 65535.0)])
+def test_grids(kernel, shape, channels, dtype, low, top):
+    target, encoding, samples, case = grid_case(shape, channels, dtype)
+    points = torch.randint(prod(shape), (777,), generator=torch.Generator().manual_seed(2))
+    outputs = plain_siren(encoding(points).double(), case.weights, case.biases, case.output_bias)
+    error = (outputs - (samples[points].double() - low) / top).square().sum()
+    wanted = torch.autograd.grad(error * 0.25, case.parameters)
+    gradient = np.full(sum(p.numel() for p in case.parameters), np.nan, np.float32)
+    tables = [table.numpy() for table in encoding.tables]
+    found = _train.grid_step(points.numpy(), tables, samples.numpy(), low, top, 0.25, *case.arrays(), gradient, 2, kernel)
+    assert found == pytest.approx(float(error.detach()), rel=1e-6)
+    for ours, theirs in zip(np.split(gradient, np.cumsum([p.numel() for p in case.parameters])[:-1]), wanted, strict=True):
+        assert relative_error(ours, theirs) <= BOUND
+
+
+def test_batch_gradient_is_the_eager_one():
+    target, encoding, samples, case = grid_case((64, 96), 3, np.uint8)
+    weights, biases, output_bias = [w.detach().float() for w in case.weights], case.biases.detach().float(), case.output_bias.detach().float()
+    points = torch.arange(6144)
+    results = [
+        BatchGradient(target, encoding, samples, 0.0, 255.0, 6144, fused=f)(points, weights, biases, output_bias, Workers(1, None)) for f in (False, True)
+    ]
+    (loss, gradients), (fused_loss, fused_gradients) = results
+    torch.testing.assert_close(fused_loss, loss)
+    for ours, theirs in zip(fused_gradients, gradients, strict=True):
+        assert ours.shape == theirs.shape and relative_error(ours, theirs.double()) <= 2 * BOUND
+
+
+# threads
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("batch", [1, 100, 5000])
+def test_results_do_not_depend_on_the_number_of_threads(kernel, batch):
+    case = Case(inputs=8, width=40, depth=3, channels=3, batch=batch)
+    inputs, output_gradient = (t.detach().numpy().astype(np.float32) for t in (case.inputs, case.output_gradient))
+    results = set()
+    for threads in (0, 1, 2, 3, 7, 64, 100000):
+        gradient, slope, outputs = np.empty(sum(p.numel() for p in case.parameters), np.float32), np.empty_like(inputs), np.empty_like(output_gradient)
+        _train.backward(inputs, output_gradient, *case.arrays(), gradient, slope, threads, kernel)
+        _train.forward(inputs, *case.arrays(), outputs, threads, kernel)
+        results.add(gradient.tobytes() + slope.tobytes() + outputs.tobytes())
+    assert len(results) == 1
+
+
+def test_concurrent_callers():
+    """Beside another caller the pool is busy, and each works alone: with the same result."""
+    case = Case(inputs=8, width=40, depth=3, channels=3, batch=3000)
+    inputs, output_gradient = (t.detach().numpy().astype(np.float32) for t in (case.inputs, case.output_gradient))
+    results: list[bytes] = []
+
+    def work() -> None:
+        for _ in range(20):
+            gradient = np.empty(sum(p.numel() for p in case.parameters), np.float32)
+            _train.backward(inputs, output_gradient, *case.arrays(), gradient, None, 3)
+            results.append(gradient.tobytes())
+
+    callers = [threading.Thread(target=work) for _ in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert len(results) == 80 and len(set(results)) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_forked_child_has_threads_of_its_own():
+    script = """
+import os, numpy as np
+from doh import _train
+def step():
+    gradient = np.empty(8 * 4 + 2 * 8 + 8 + 2, np.float32)
+    x = np.linspace(-1, 1, 4000, dtype=np.float32).reshape(1000, 4)
+    _train.backward(x, np.ones((1000, 2), np.float32), np.full(48, 0.5, np.float32), np.ones((1, 8), np.float32), np.ones(2, np.float32), gradient, None, 2)
+    return gradient.tobytes()
+before = step()
+child = os.fork()
+if child == 0:
+    os._exit(step() != before)
+raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+# errors
+
+
+def test_wrong_shapes_are_clear_errors():
+    case = Case(inputs=4, width=6, depth=2, channels=2, batch=5)
+    w, b, o, x = case.weights, case.biases, case.output_bias, case.inputs
+    with pytest.raises(ValueError, match=r"weights of shapes .* ask for \[\(6, 4\), \(6, 6\), \(2, 6\)\]"):
+        fused.siren(x, w[:-1], b, o)
+    with pytest.raises(ValueError, match="weights of shapes"):
+        fused.siren(x[:, :3], w, b, o)
+    with pytest.raises(ValueError, match="cannot be of shapes"):
+        fused.siren(x[0], w, b, o)
+    with pytest.raises(ValueError, match="a network has inputs"):
+        fused.siren(x, w[-1:], b[:0], o)
+
+
+def test_module_checks_shapes_types_and_points():
+    target, encoding, samples, case = grid_case((6, 5), 3, np.uint8)
+    tables, points = [t.numpy() for t in encoding.tables], np.arange(30)
+    flat, biases, output_bias = case.arrays()
+    gradient = np.empty(target.weights + biases.size + 3, np.float32)
+
+    def step(**changes):
+        words = {"points": points, "tables": tables, "samples": samples.numpy(), "weights": flat, "biases": biases}
+        words |= {"output_bias": output_bias, "gradient": gradient, "low": 0, "top": 255, "factor": 1}
+        return _train.grid_step(**(words | changes))
+
+    assert step() > 0
+    faults = {
+        "numbers in weights": {"weights": flat[:-1]},
+        "rows of samples: 29 where there must be 30": {"samples": samples.numpy()[:-1]},
+        "columns of samples": {"samples": np.zeros((30, 2), np.uint8)},
+        "numbers in gradient": {"gradient": gradient[1:]},
+        "at least one row": {"tables": [tables[0], np.empty((0, 7), np.float32)]},
+        "no such kernel": {"kernel": "none"},
+    }
+    for message, change in faults.items():
+        with pytest.raises(ValueError, match=message):
+            step(**change)
+    for point in (-1, 30, 2**62, -(2**63)):
+        with pytest.raises(IndexError, match="not of the grid"):
+            step(points=np.array([0, point]))
+    frozen = gradient.copy()
+    frozen.flags.writeable = False
+    strided = np.repeat(flat, 2)[::2]
+    for change in ({"points": points.astype(np.int32)}, {"samples": samples.numpy().astype(np.float32)}, {"gradient": frozen}, {"weights": strided}):
+        with pytest.raises(TypeError):
+            step(**change)
+    with pytest.raises(ValueError, match="rows of outputs"):
+        _train.forward(np.zeros((4, target.inputs), np.float32), flat, biases, output_bias, np.zeros((5, 3), np.float32))
+    with pytest.raises(ValueError, match="rows of output_gradient"):
+        _train.backward(np.zeros((4, target.inputs), np.float32), np.zeros((5, 3), np.float32), flat, biases, output_bias, gradient)
+    with pytest.raises(ValueError, match="one kernel for float64"):
+        _train.waves(np.zeros(3), np.zeros(3), np.zeros(3), "avx2")
+
+
+def test_empty_batch():
+    case = Case(inputs=4, width=6, depth=2, channels=2, batch=0)
+    gradient = np.full(sum(p.numel() for p in case.parameters), np.nan, np.float32)
+    _train.backward(np.empty((0, 4), np.float32), np.empty((0, 2), np.float32), *case.arrays(), gradient)
+    assert not gradient.any()
+    assert fused.siren(case.inputs, case.weights, case.biases, case.output_bias).shape == (0, 2)
+
+
+@pytest.mark.parametrize("kernel, status", [(KERNELS[-1], 0), ("none", 1)])
+def test_environment_names_the_kernel(kernel, status):
+    script = "import numpy as np; from doh import _train; a = np.zeros(3, np.float32); _train.waves(a, a.copy(), a.copy())"
+    done = subprocess.run([sys.executable, "-c", script], env={**os.environ, "DOH_TRAIN_KERNEL": kernel}, capture_output=True, text=True)
+    assert done.returncode == status
+    assert ("DOH_TRAIN_KERNEL" in done.stderr) == bool(status)
+
+
+# the encoder
+
+
+def test_setting_chooses_the_step(monkeypatch):
+    samples = np.random.default_rng(0).integers(0, 256, (8, 8, 1), np.uint8)
+    signal, settings = Signal(samples, "image", "u8"), {"latents": 100, "steps": 2, "device": "cpu"}
+
+    def chosen(word: str) -> bool:
+        return run.Run(signal, Config(**settings, gradients=word)).gradient.fused is not None
+
+    assert chosen("auto") and chosen("fused") and not chosen("eager")
+    monkeypatch.setattr(fused, "_train", None)
+    assert not chosen("auto")
+    with pytest.raises(EncodeError, match="gradients = fused .* use auto"):
+        chosen("fused")
