@@ -1,7 +1,7 @@
 """Rate-distortion curves, and Bjøntegaard's deltas of two of them (VCEG-M33; here by PCHIP, as JCT-VC and JVET compute them).
 
-The deltas come from the package bjontegaard (BSD-3), which gives no figure for curves that share no range and a wrong one for curves that fold back:
-both end with a message here.
+The deltas come from the package bjontegaard (BSD-3). Curves that share no range, or that do not rise, get a plain answer here instead of its NaN or
+an error of scipy.
 """
 
 from __future__ import annotations

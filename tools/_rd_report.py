@@ -103,6 +103,8 @@ def markdown(summary: dict, results: Results) -> str:
 
 def _opening(summary: dict, results: Results) -> str:
     count = len(summary["images"])
+    if not results.own:
+        return "\n".join([f"The other codecs' curves alone, over {', '.join(results.images)}; doh has no file here with these settings.", *summary["problems"]])
     lines = [
         f"{count} image{'s' * (count != 1)} at {len(summary['rates'])} rates{': ' + ', '.join(summary['images']) if 0 < count < 24 else ''}. "
         "Bytes are those of real files; PSNR is of the decoded file, over RGB."
@@ -254,12 +256,12 @@ def plot(summary: dict, path: Path) -> None:
     axes.set_ylabel("PSNR over RGB, mean over images, dB")
     _write_labels(axes, labels, window)
     count = len(summary["images"] or summary["all_images"])
-    axes.set_title(summary["title"], loc="left", fontsize=13, fontweight="bold", pad=24)
+    axes.set_title(summary["title"], loc="left", fontsize=13, fontweight="bold", pad=46)
     if not summary["all_24"]:
         text = f"Thick lines: {count} image{'s' * (count != 1)}. Thin lines: published means over all 24 Kodak images, so not of the same pictures."
     else:
         text = "Thick lines: run here. Thin lines: published. All are means over the 24 Kodak images."
-    axes.text(0, 1.02, text, transform=axes.transAxes, fontsize=9.5, color="#444444")
+    axes.text(0, 1.06, text, transform=axes.transAxes, fontsize=9.5, color="#444444")
     key = [Line2D([], [], color=OWN, linewidth=2.6, marker="o", label="doh")] if own_curve else []
     key += [Line2D([], [], color=colour, linestyle=line, linewidth=1.2, label=f"{kind}, published") for kind, (colour, line) in STYLES.items()]
     axes.legend(handles=key, loc="lower right", fontsize=9, frameon=True, framealpha=0.9, edgecolor="none")
@@ -308,14 +310,14 @@ def _write_labels(axes, labels: list[tuple[float, float, str, str, bool]], windo
     for (bpp, psnr, name, colour, bold), place in zip(column, places):
         leader = {"arrowstyle": "-", "color": colour, "linewidth": 0.6, "alpha": 0.6, "shrinkA": 2, "shrinkB": 1, "relpos": (0, 0.5)}
         axes.annotate(name, (bpp, psnr), (right * 1.05, place), va="center", annotation_clip=False, arrowprops=leader, **_font(colour, bold))
-    tops = 0
-    for bpp, psnr, name, colour, bold in sorted(label for label in labels if label[0] <= right * 0.99):
-        shift, place = (7, -2), {"ha": "left", "va": "center"}
-        if psnr > top - height / 2:  # beside the line, to its left and right by turns, as such lines lie close together
-            shift, place = ((-12, -3), {"ha": "right", "va": "top"}) if tops % 2 == 0 else ((3, -3), {"ha": "left", "va": "top"})
-            tops += 1
-        back = {"facecolor": "white", "edgecolor": "none", "pad": 1.0, "alpha": 0.8}
-        axes.annotate(name, (bpp, psnr), shift, textcoords="offset points", bbox=back, zorder=6, **place, **_font(colour, bold))
+    for bpp, psnr, name, colour, bold in labels:
+        if bpp > right * 0.99:
+            continue
+        if psnr > top - height / 2:  # above the frame, slanted, as such lines lie close together
+            axes.annotate(name, (bpp, top), (0, 3), textcoords="offset points", rotation=35, rotation_mode="anchor", **_font(colour, bold))
+        else:
+            back = {"facecolor": "white", "edgecolor": "none", "pad": 1.0, "alpha": 0.8}
+            axes.annotate(name, (bpp, psnr), (7, -2), textcoords="offset points", bbox=back, zorder=6, va="center", **_font(colour, bold))
 
 
 def _font(colour: str, bold: bool) -> dict:

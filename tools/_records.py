@@ -37,6 +37,10 @@ class Records:
     def get(self, key: str) -> dict | None:
         return self._known.get(key)
 
+    def count(self, start: str) -> int:
+        """How many keys start so."""
+        return sum(key.startswith(start) for key in self._known)
+
     def add(self, key: str, record: dict) -> dict:
         record = {"key": key, **record}
         line = json.dumps(record).encode() + b"\n"
