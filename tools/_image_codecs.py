@@ -95,7 +95,8 @@ def _jpeg(image: Image.Image, stream: io.BytesIO, variant: str, level: int) -> N
 
 def _jpeg2000(image: Image.Image, stream: io.BytesIO, variant: str, level: int) -> None:
     ratio = image.width * image.height * 3 / (J2K_FIRST * J2K_STEP**level)
-    image.save(stream, "JPEG2000", quality_mode="rates", quality_layers=[max(1.0, ratio)], irreversible=True, no_jp2=True)
+    options = {"irreversible": True, "mct": 1, "no_jp2": True}  # mct: luma and chroma; Pillow codes R, G and B each by itself unless asked
+    image.save(stream, "JPEG2000", quality_mode="rates", quality_layers=[max(1.0, ratio)], **options)
 
 
 def _webp(image: Image.Image, stream: io.BytesIO, variant: str, level: int) -> None:
@@ -149,7 +150,7 @@ CODECS = {
     "jpeg2000": Codec(
         "JPEG 2000",
         ".j2k",
-        "9/7 wavelet, one layer, 4:4:4 (Pillow offers no other), a bare codestream without the JP2 container's 85 bytes",
+        "9/7 wavelet, colour transform, one layer, 4:4:4 (Pillow offers no other), a bare codestream without the JP2 container's 85 bytes",
         ("4:4:4",),
         lambda pixels: ceil(log(3 * pixels / J2K_FIRST, J2K_STEP)),
         _jpeg2000,

@@ -151,6 +151,16 @@ def test_codecs_meet_budgets(key, picture):
     assert nothing.data is None and nothing.smallest > 60
 
 
+def test_jpeg2000_has_its_transforms(picture):
+    """Without the colour transform, which Pillow leaves out unless asked, photographs lose decibels."""
+    codec = _image_codecs.CODECS["jpeg2000"]
+    if what := codec.missing():
+        pytest.skip(f"not here: {what}")
+    data = _image_codecs.Search(codec, picture).best(2500).data
+    cod = data.index(b"\xff\x52")  # coding style: length 2, style 1, progression 1, layers 2, colour transform 1, levels 1, block size 2, style 1, wavelet 1
+    assert data[:2] == b"\xff\x4f" and (data[cod + 8], data[cod + 13]) == (1, 0)
+
+
 def test_a_missing_codec_says_what_to_install(monkeypatch):
     monkeypatch.setattr(_image_codecs, "find_spec", lambda name: None)
     monkeypatch.setattr(_image_codecs.features, "check", lambda name: False)
