@@ -80,7 +80,7 @@ def check(case: Case, kernel: str | None, dtype: type = np.float32, bound: float
         assert relative_error(ours, theirs) <= bound
 
 
-def cosine_phases() -> np.ndarray:
+def all_phases() -> np.ndarray:
     """Phases of all sizes, float32: around multiples of a quarter turn too, and beyond where the fast reduction ends (8,192 or 65,536)."""
     random = np.random.default_rng(5)
     quarters = np.arange(-3000, 3000) * (np.pi / 2)
@@ -91,7 +91,7 @@ def cosine_phases() -> np.ndarray:
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_waves(kernel):
-    phases = cosine_phases()
+    phases = all_phases()
     sines, cosines = np.full_like(phases, np.nan), np.full_like(phases, np.nan)
     _train.waves(phases, sines, cosines, kernel)
     assert np.abs(sines - np.sin(phases.astype(np.float64))).max() < 1.2e-7
@@ -133,9 +133,9 @@ def test_widest(kernel):
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("gain", [30, 1e3, 1e5, 1e7])
+@pytest.mark.parametrize("gain", [2**5, 2**10, 2**17, 2**24])
 def test_extreme_phases(kernel, gain):
-    """Phases far beyond pi, where a sloppy reduction shows. Inputs and weights are short numbers, so that float32 sums them without an error."""
+    """Phases far beyond pi, where a sloppy reduction shows. Inputs and weights are short numbers, so that float32 multiplies them without an error."""
     case = Case(inputs=1, width=16, depth=1, channels=2, batch=500)
     with torch.no_grad():
         case.weights[0].copy_((case.weights[0] * 16).round() / 16 * gain)
@@ -223,7 +223,7 @@ def grid_case(shape: tuple[int, ...], channels: int, dtype: type, seed: int = 1)
 @pytest.mark.parametrize("shape", [(1000,), (23, 41), (7, 11, 13)])
 @pytest.mark.parametrize("channels, dtype, low, top", [(1, np.uint8, 0.0, 255.0), (3, np.int16, -32768.0, 65535.0), (32, np.int32, 0.0, 65535.0)])
 def test_grids(kernel, shape, channels, dtype, low, top):
-    target, encoding, samples, case = grid_case(shape, channels, dtype)
+    _, encoding, samples, case = grid_case(shape, channels, dtype)
     points = torch.randint(prod(shape), (777,), generator=torch.Generator().manual_seed(2))
     outputs = plain_siren(encoding(points).double(), case.weights, case.biases, case.output_bias)
     error = (outputs - (samples[points].double() - low) / top).square().sum()
@@ -385,10 +385,10 @@ def test_setting_chooses_the_step(monkeypatch):
     signal, settings = Signal(samples, "image", "u8"), {"latents": 100, "steps": 2, "device": "cpu"}
 
     def chosen(word: str) -> bool:
-        return run.Run(signal, Config(**settings, gradients=word)).gradient.fused is not None
+        return run.Run(signal, Config(**settings, engine=word)).gradient.fused is not None
 
     assert chosen("auto") and chosen("fused") and not chosen("eager")
     monkeypatch.setattr(fused, "_train", None)
     assert not chosen("auto")
-    with pytest.raises(EncodeError, match="gradients = fused .* use auto"):
+    with pytest.raises(EncodeError, match=r"engine = fused .* use auto"):
         chosen("fused")
