@@ -295,7 +295,7 @@ def test_interrupted_inside_an_encode(program, folder, monkeypatch, capsys):
         patch.setattr(doh.codec, "encode", stopped)
         assert program.main(words) == 130
     assert "the same command goes on" in capsys.readouterr().err and len(list((folder / "out").glob("*.ckpt"))) == 1
-    assert program.main([*words, "--report-only"]) == 0 and "Not finished" in capsys.readouterr().out
+    assert program.main([*words, "--report-only"]) == 0 and "doh has no file here" in capsys.readouterr().out
     assert program.main(words) == 0
     out = folder / "out"
     first, second = json.loads((out / "report.json").read_text())["files"]
