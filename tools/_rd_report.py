@@ -9,7 +9,7 @@ from statistics import fmean
 
 from _bd import Curve, delta, published
 
-KODAK = {f"kodim{number:02}" for number in range(1, 25)}
+KODAK, KODAK_PIXELS = {f"kodim{number:02}" for number in range(1, 25)}, 768 * 512
 #: What a plot shows at least, (bpp, dB), so that plots of several runs can be compared; what it shows beyond doh's points, a factor and dB.
 WINDOW, MARGIN = ((0.042, 0.75), (22.0, 37.5)), (1.25, 1.5)
 
@@ -68,16 +68,18 @@ def summarise(results: Results) -> dict:
     own = curve("doh", results.own, images)
     rivals = [curve(rival.name, results.curves.get(rival.key, {}), images or results.images) for rival in results.rivals if not rival.missing]
     live = [rival for rival in rivals if rival]
+    all_24 = _all_kodak(images or results.images, results)
     deltas = []
-    for anchor, source in [(c, "published") for c in published()] + [(c, "here") for c in live]:
+    for anchor, source in [(c, "here") for c in live] + [(c, "published") for c in published()]:
         if own:
-            deltas.append({"against": anchor.name, "curve": source, "kind": anchor.kind, "source": anchor.source, **asdict(delta(anchor, own))})
+            about = {"against": anchor.name, "curve": source, "same_pictures": source == "here" or all_24, "kind": anchor.kind, "source": anchor.source}
+            deltas.append(about | asdict(delta(anchor, own)))
     return {
         "title": results.title,
         "images": images,
         "unfinished": [image for image in results.images if image not in images],
         "rates": results.rates,
-        "all_24": set(images) == KODAK,
+        "all_24": all_24,
         "curves": [asdict(c) for c in ([own] if own else []) + live],
         "bd": deltas,
         "problems": problems,
@@ -85,6 +87,12 @@ def summarise(results: Results) -> dict:
         "rivals": [asdict(rival) for rival in results.rivals if not rival.missing],
         "files": [results.own[key] | {"rivals": results.matched.get(key, {})} for key in sorted(results.own)],
     }
+
+
+def _all_kodak(images: Sequence[str], results: Results) -> bool:
+    """Whether these are the 24 images, by name and size: other pictures of these names are not what was published."""
+    files = [*results.own.values(), *(point for points in results.curves.values() for point in points.values() if point.get("bytes"))]
+    return set(images) == KODAK and all(round(8 * file["bytes"] / file["bpp"]) == KODAK_PIXELS for file in files)
 
 
 # Markdown
@@ -104,7 +112,7 @@ def markdown(summary: dict, results: Results) -> str:
 def _opening(summary: dict, results: Results) -> str:
     count = len(summary["images"])
     if not results.own:
-        return "\n".join([f"The other codecs' curves alone, over {', '.join(results.images)}; doh has no file here with these settings.", *summary["problems"]])
+        return "\n".join([f"The other codecs' curves alone, over {len(results.images)} images: {', '.join(results.images)}; doh has no file here with these settings.", *summary["problems"]])
     lines = [
         f"{count} image{'s' * (count != 1)} at {len(summary['rates'])} rates{': ' + ', '.join(summary['images']) if 0 < count < 24 else ''}. "
         "Bytes are those of real files; PSNR is of the decoded file, over RGB."
@@ -151,20 +159,21 @@ def _mean_table(summary: dict, results: Results) -> str:
 def _deltas(summary: dict) -> str:
     if not summary["bd"]:
         return "None: they take a curve of doh, of two rates or more."
-    rows = []
-    for d in summary["bd"]:
-        low_high = d["shared_psnr"]
-        rate = f"{d['rate']:+.1f} %" if d["rate"] is not None else "no PSNR in common"
-        psnr = f"{d['psnr']:+.2f} dB" if d["psnr"] is not None else "no rate in common"
-        rows.append([d["against"], d["kind"] or "run here", rate, psnr, f"{low_high[0]:.2f} to {low_high[1]:.2f}" if low_high else "-"])
-    text = _table(["against", "what it is", "BD-rate", "BD-PSNR", "shared PSNR, dB"], rows)
-    notes = ["BD-rate: percent of bytes at equal PSNR, negative saves; BD-PSNR: dB at equal rate."]
-    if not summary["all_24"]:
-        notes.append(
-            f"**The published curves are means over all 24 Kodak images, this one over {len(summary['images'])}: "
-            "those lines compare different pictures and are no result. The codecs that were run here saw the same pictures.**"
-        )
-    return "\n\n".join([text, *notes])
+    parts = ["BD-rate: percent of bytes at equal PSNR, negative saves; BD-PSNR: dB at equal rate."]
+    for curve, title in (("here", "Run here, on the same pictures:"), ("published", "Published, means over the 24 Kodak images:")):
+        rows = [_delta_row(d) for d in summary["bd"] if d["curve"] == curve]
+        if rows and curve == "published" and not summary["all_24"]:
+            title = f"**Published, means over all 24 Kodak images; here {len(summary['images'])} ran: other pictures, so these lines are no result:**"
+        if rows:
+            parts += [title, _table(["against", "what it is", "BD-rate", "BD-PSNR", "shared PSNR, dB"], rows)]
+    return "\n\n".join(parts)
+
+
+def _delta_row(d: dict) -> list[str]:
+    rate = f"{d['rate']:+.1f} %" if d["rate"] is not None else "no PSNR in common"
+    psnr = f"{d['psnr']:+.2f} dB" if d["psnr"] is not None else "no rate in common"
+    low_high = d["shared_psnr"]
+    return [d["against"], d["kind"] or "classical", rate, psnr, f"{low_high[0]:.2f} to {low_high[1]:.2f}" if low_high else "-"]
 
 
 def _file_table(results: Results) -> str:

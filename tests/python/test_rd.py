@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
+from importlib.util import find_spec, module_from_spec, spec_from_loader
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-pytest.importorskip("bjontegaard")
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 sys.path.insert(0, str(TOOLS))
 
@@ -22,17 +21,22 @@ import _rd_report  # noqa: E402
 from _bd import Curve, delta  # noqa: E402
 from _records import Records  # noqa: E402
 
+MISSING = [package for package in ("bjontegaard", "matplotlib") if not find_spec(package)]
+bench = pytest.mark.skipif(bool(MISSING), reason=f'{" and ".join(MISSING)} not installed: pip install "doh[bench]"')
+
 A = Curve("a", (0.1, 0.2, 0.4, 0.8), (25.0, 28.0, 30.5, 33.0))
 
 
 # Deltas
 
 
+@bench
 def test_a_curve_against_itself():
     found = delta(A, A)
     assert (found.rate, found.psnr) == pytest.approx((0, 0), abs=1e-9) and found.shared_psnr == (25, 33)
 
 
+@bench
 def test_half_the_rate_and_more_decibels():
     """By the definition: a curve moved in log rate saves that rate everywhere; one moved in PSNR gains that PSNR at every shared rate."""
     half = delta(A, Curve("half", tuple(r / 2 for r in A.bpp), A.psnr))
@@ -40,6 +44,7 @@ def test_half_the_rate_and_more_decibels():
     assert delta(A, Curve("more", A.bpp, tuple(q + 1.5 for q in A.psnr))).psnr == pytest.approx(1.5, abs=1e-9)
 
 
+@bench
 def test_lines_by_hand():
     """Of two straight lines of PSNR over log10 rate: 10 dB and 5 dB for each decade, meeting at 0.1 bpp, 20 dB.
 
@@ -50,6 +55,7 @@ def test_lines_by_hand():
     assert found.rate == pytest.approx(100 * (10**0.25 - 1)) and found.psnr == pytest.approx(-2.5) and found.shared_psnr == (20, 25)
 
 
+@bench
 def test_nothing_in_common():
     far = Curve("far", (0.1, 0.2), (40.0, 42.0))
     assert delta(A, far).rate is None and delta(A, far).shared_psnr is None and delta(A, far).psnr is not None
@@ -86,6 +92,7 @@ PUBLISHED = {
 }
 
 
+@bench
 def test_published_curves_give_the_known_table():
     curves = {curve.name: curve for curve in _bd.published()}
     assert set(PUBLISHED) | {"VTM", "COIN++", "C3 adaptive", "Cool-Chic 5.0", "LotteryCodec"} == set(curves)
@@ -93,6 +100,24 @@ def test_published_curves_give_the_known_table():
     for name, against in PUBLISHED.items():
         found = [delta(curves[anchor], curves[name]).rate for anchor in ("COIN", "VTM")]
         assert found == pytest.approx(against, abs=1), name
+
+
+@bench
+@pytest.mark.parametrize(("images", "pixels", "all_24"), [(24, 393216, True), (23, 393216, False), (24, 1536, False)])
+def test_published_curves_are_no_result_unless_all_images_ran(images, pixels, all_24):
+    """And a report says where curves share nothing: here 60 dB and more, and JPEG run at rates far above."""
+    names = sorted(_rd_report.KODAK)[:images]
+    record = {"device": "d", "encoder": "e", "from_step": 0, "steps": 1, "seconds": 1, "processor_seconds": 1, "latents": 1, "width": 1, "depth": 1}
+    own = {(name, rate): record | {"bytes": rate * pixels / 8, "bpp": rate, "psnr": 60 + rate, "file": "f"} for name in names for rate in (0.1, 0.2)}
+    curves = {"jpeg": {(name, rate): {"bytes": rate * pixels / 8, "bpp": rate, "psnr": 20 + rate, "choice": "4:2:0 1"} for name in names for rate in (5, 6)}}
+    results = _rd_report.Results("t", names, [0.1, 0.2], [_rd_report.Rival("jpeg", "JPEG", "")], own, {}, curves)
+    summary = _rd_report.summarise(results)
+    text = _rd_report.markdown(summary, results)
+    assert summary["all_24"] == all_24 and ("these lines are no result" not in text) == all_24
+    assert {d["same_pictures"] for d in summary["bd"] if d["curve"] == "published"} == {all_24}
+    assert "| JPEG | classical | no PSNR in common | no rate in common | - |" in text and "nan" not in text
+    results.own, results.rates = {}, []  # the other codecs alone
+    assert _rd_report.summarise(results)["all_24"] == all_24
 
 
 def test_mean_curve_takes_rates_that_all_images_have():
@@ -222,6 +247,7 @@ def arguments(folder: Path, *more: str) -> list[str]:
     return ["--data", str(folder), "--out", str(folder / "out"), *RATES, "--steps", "12", "--device", "cpu", "--rivals", "jpeg", "jpeg2000", *more]
 
 
+@bench
 def test_tiny_run_and_its_report(program, folder, monkeypatch, capsys):
     pytest.importorskip("torch")
     import doh
@@ -233,7 +259,8 @@ def test_tiny_run_and_its_report(program, folder, monkeypatch, capsys):
     assert "4 of 4 done" in printed.err and "## Bjøntegaard deltas" in printed.out
     out = folder / "out"
     summary = json.loads((out / "report.json").read_text())
-    assert summary["images"] == ["kodim01", "kodim02"] and not summary["all_24"] and "are no result" in printed.out
+    assert summary["images"] == ["kodim01", "kodim02"] and not summary["all_24"] and "these lines are no result" in printed.out
+    assert {d["curve"]: d["same_pictures"] for d in summary["bd"]} == {"here": True, "published": False}
     files = {(f["image"], f["rate"]): f for f in summary["files"]}
     for (name, rate), record in files.items():
         path = out / record["file"]
@@ -272,6 +299,7 @@ def test_tiny_run_and_its_report(program, folder, monkeypatch, capsys):
             program.main(arguments(folder, "--set", "omega=9"))
 
 
+@bench
 def test_interrupted_inside_an_encode(program, folder, monkeypatch, capsys):
     """Ctrl-C in the first file; the same command then goes on from its checkpoint, to the bytes of a run in one piece."""
     pytest.importorskip("torch")
@@ -304,6 +332,7 @@ def test_interrupted_inside_an_encode(program, folder, monkeypatch, capsys):
     assert (out / first["file"]).read_bytes() == real(samples, bytes=480, steps=12, device="cpu")
 
 
+@bench
 def test_what_cannot_be_encoded_is_named(program, folder, capsys):
     pytest.importorskip("torch")
     assert program.main(arguments(folder, "--images", "1", "--rivals", "--bpp", "0.05", "2.5")) == 1
@@ -311,6 +340,7 @@ def test_what_cannot_be_encoded_is_named(program, folder, capsys):
     assert "failed: kodim01 at 0.05 bpp" in printed.err and "Not finished" in printed.out
 
 
+@bench
 def test_mistakes_are_named(program, folder, capsys):
     run = program.main
     assert run(["--data", str(folder / "none")]) == 1 and "--data is to name the folder" in capsys.readouterr().err
