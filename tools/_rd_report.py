@@ -112,7 +112,8 @@ def markdown(summary: dict, results: Results) -> str:
 def _opening(summary: dict, results: Results) -> str:
     count = len(summary["images"])
     if not results.own:
-        return "\n".join([f"The other codecs' curves alone, over {len(results.images)} images: {', '.join(results.images)}; doh has no file here with these settings.", *summary["problems"]])
+        over = f"{len(results.images)} images" if len(results.images) == 24 else ", ".join(results.images)
+        return "\n".join([f"The other codecs' curves alone, over {over}; doh has no file here with these settings.", *summary["problems"]])
     lines = [
         f"{count} image{'s' * (count != 1)} at {len(summary['rates'])} rates{': ' + ', '.join(summary['images']) if 0 < count < 24 else ''}. "
         "Bytes are those of real files; PSNR is of the decoded file, over RGB."
