@@ -1,1 +1,70 @@
-"""ONNX files made from .doh files, and their use with ONNX Runtime. Needs the extra `onnx` or `onnx-gpu`; reads files only, never the trainer."""
+"""ONNX files made from .doh files, and their use with ONNX Runtime. Needs the extra `onnx` or `onnx-gpu`; reads files only, never the trainer.
+
+`build` makes a model, `export` a file, `run` decodes one; export/README.md tells what is inside.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf
+from os import PathLike
+
+import numpy as np
+
+from doh import container
+from doh.errors import OnnxError
+from doh.export.session import Description, describe, open_session, run
+from doh.files import check_target, write_atomic
+from doh.model import TOP
+
+__all__ = ["Description", "Report", "build", "describe", "export", "open_session", "run"]
+
+
+def __getattr__(name: str) -> object:
+    """`build`, and with it the package onnx, is imported when it is asked for: running a file needs ONNX Runtime alone."""
+    if name != "build":
+        raise AttributeError(f"module 'doh.export' has no attribute {name!r}")
+    try:
+        from doh.export.model import build
+    except ModuleNotFoundError as error:
+        if error.name != "onnx":
+            raise
+        raise OnnxError("this needs the package onnx: pip install 'doh[onnx]', or 'doh[onnx-gpu]' on a machine with an NVIDIA GPU, not both") from None
+    return build
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written. `checked`: points of the stored grid that ONNX Runtime's decode was compared at; `psnr`: its distance to the exact one in dB."""
+
+    kind: str
+    bytes: int
+    checked: int
+    psnr: float
+
+
+def export(source: container.Source, output: str | PathLike[str], kind: str = "exact", points: bool = False, threads: int = 1) -> Report:
+    """Writes the ONNX file of a .doh file (a path or its bytes), after it has been run and compared with the decoder on the stored grid.
+
+    An exact kind that differs in one sample is not written. The distance of a float kind is kept in its metadata, `doh.psnr_to_exact`.
+    Raises DohError, OnnxError, ValueError for an unknown kind, OSError.
+    """
+    make = __getattr__("build")
+    check_target(output)
+    data = bytes(container.load(source))
+    info = container.read_info(data)
+    model = make(data, kind, points)
+    wanted = container.decode(data, threads=threads)
+    found = run((make(data, kind) if points else model).SerializeToString(), threads=threads)
+    exact = bool(np.array_equal(found, wanted))
+    error = float(np.mean((found.astype(np.float64) - wanted) ** 2)) if not exact else 0.0
+    psnr = 10 * np.log10(TOP[info.sample_type] ** 2 / error) if error else inf
+    if kind.startswith("exact"):
+        if not exact:
+            raise OnnxError(f"ONNX Runtime decodes {int((found != wanted).sum())} samples otherwise than doh: nothing was written; please report this")
+    else:
+        entry = model.metadata_props.add()
+        entry.key, entry.value = "doh.psnr_to_exact", f"{psnr:.2f}"
+    payload = model.SerializeToString()
+    write_atomic(output, payload)
+    return Report(kind, len(payload), info.points, float(psnr))

@@ -88,6 +88,12 @@ class Value:
     def reshape_to(self, shape: Value) -> Value:
         return self.graph.op("Reshape", self, shape)
 
+    def unsqueeze(self, axis: int) -> Value:
+        return self.graph.op("Unsqueeze", self, self.graph.ints(axis))
+
+    def squeeze(self, axis: int) -> Value:
+        return self.graph.op("Squeeze", self, self.graph.ints(axis))
+
     def slice(self, start: int, stop: int, axis: int) -> Value:
         return self.graph.op("Slice", self, self.graph.ints(start), self.graph.ints(stop), self.graph.ints(axis))
 
@@ -153,11 +159,9 @@ class Graph:
         return values[0] if len(values) == 1 else self.op("Concat", *values, axis=axis)
 
     def arange(self, count: Value | int) -> Value:
-        """0 .. count - 1 as int64; a count that is a number makes a constant."""
-        if isinstance(count, int):
-            return self.constant(np.arange(count, dtype=np.int64))
+        """0 .. count - 1 as int64."""
         zero, one = (self.constant(np.array(n, np.int64)) for n in (0, 1))
-        return self.op("Range", zero, count, one)
+        return self.op("Range", zero, count if isinstance(count, Value) else self.constant(np.array(count, np.int64)), one)
 
     def gemm(self, a: Value, b: Value, c: Value) -> Value:
         """a @ b + c."""

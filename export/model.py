@@ -10,31 +10,25 @@ import onnx
 from onnx import helper
 
 from doh import container
-from doh.errors import EncodeError
 from doh.export import network, weights
 from doh.export.graph import DOMAIN, IR_VERSION, OPSET, Graph, Value, onnx_type
+from doh.export.interface import BLOCK, FORMAT_VERSION, KINDS, SIZES
 from doh.model import QuantModel
-
-KINDS = ("exact", "exact-baked", "f32", "f16")
-#: Names of the size inputs, slowest dimension first, by the number of dimensions.
-SIZES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width"), 4: ("frames", "depth", "height", "width")}
-#: Points in one turn of the loop: activations of so many fit the cache.
-BLOCK = 8192
-FORMAT_VERSION = 1
 
 
 def build(source: container.Source, kind: str = "exact", points: bool = False) -> onnx.ModelProto:
     """The ONNX model of a .doh file (a path or its bytes): see export/README.md for its inputs and outputs.
 
     kind: `exact` (seed and codes inside), `exact-baked` (integer weights inside), `f32` or `f16` (floating point, not exact).
-    points: coordinates go in, int32 (N, dims), and samples (N, channels) come out, instead of a grid. Raises DohError, EncodeError, OSError.
+    points: coordinates go in, int32 (N, dims), and samples (N, channels) come out, instead of a grid.
+    Raises DohError, ValueError, OSError; OnnxError where float16 cannot hold the weights.
     """
     if kind not in KINDS:
-        raise EncodeError(f"the kind of an ONNX file is one of {', '.join(KINDS)}, not {kind!r}")
+        raise ValueError(f"the kind of an ONNX file is one of {', '.join(KINDS)}, not {kind!r}")
     data = bytes(container.load(source))
     model = container.unpack(data)
     g = Graph()
-    render = _renderer(g, model, kind)
+    render = _renderer(g, data, model, kind)
     inputs, defaults, output = (_points if points else _grid)(g, model, render)
     proto = helper.make_graph(
         g.nodes, "doh", [*inputs, *defaults], [output], [*g.initializers.values()], doc_string=f"{model.signal}, {'x'.join(map(str, model.shape))}"
@@ -72,8 +66,8 @@ class _Renderer:
         return network.float_network(body, self.model, self.known, x, self.dtype)
 
 
-def _renderer(g: Graph, model: QuantModel, kind: str) -> _Renderer:
-    known = weights.integer_weights(model)
+def _renderer(g: Graph, data: bytes, model: QuantModel, kind: str) -> _Renderer:
+    known = weights.integer_weights(data, model)
     if kind.startswith("exact"):
         baked = [g.constant(w.astype(np.int16), f"weights_{layer}") for layer, w in enumerate(known)] if kind == "exact-baked" else []
         values = [w.cast(np.float64) for w in baked] or weights.expand(g, model)

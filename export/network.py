@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from doh.errors import OnnxError
 from doh.export.graph import Function, Graph, Value
 from doh.model import TOP, QuantModel, ladder_multipliers
 
@@ -51,13 +52,13 @@ def wave() -> Function:
 
 
 def wave_of_near() -> Function:
-    """Phases x = -(p - 2^14 + OFFSET) that lie in (-2^31, 0), float64, to Wave.
+    """Phases x = p - 2^14 + OFFSET that lie in (0, 2^31), float64, to Wave.
 
-    Truncation turns x into -floor(p...), whose low 16 bits are -s. The negation between the two casts is on purpose: ONNX Runtime's elimination of
-    chains of casts takes a cast to a narrow type and back for no change at all.
+    Truncation is the floor here, and the low 16 bits of it are s. The dimension that comes and goes costs nothing and is there on purpose: ONNX
+    Runtime's elimination of chains of casts takes a cast to a narrow type and back for no change at all.
     """
     f = Function("WaveOfNear", x=np.float64)
-    s = (-f.inputs["x"].cast(np.int32).cast(np.int16)).cast(np.int32)
+    s = f.inputs["x"].cast(np.int32).unsqueeze(0).cast(np.int16).squeeze(0).cast(np.int32)
     return f.returns((s + s) + 1)
 
 
@@ -71,7 +72,7 @@ def wave_of_far() -> Function:
 
 @dataclass(frozen=True)
 class Phase:
-    """How the phases of one layer become sines: by their bound, in units of 2^-16 turn. Its sign and offset go into the layer's weights and bias."""
+    """How the phases of one layer become sines: by their bound, in units of 2^-16 turn. The offset goes into the layer's bias."""
 
     bound: float
 
@@ -80,12 +81,8 @@ class Phase:
         return self.bound < OFFSET - (1 << 17)
 
     @property
-    def sign(self) -> float:
-        return -1.0 if self.near else 1.0
-
-    @property
     def offset(self) -> float:
-        return -float(OFFSET - (1 << 14)) if self.near else float(1 << 14)
+        return float(OFFSET - (1 << 14) if self.near else 1 << 14)
 
     def sines(self, g: Graph, x: Value) -> Value:
         """Sines in Q15 plus LIFT, float64."""
@@ -124,8 +121,8 @@ def exact_layers(g: Graph, model: QuantModel, weights: list[Value], known: list[
         else:
             fine = max(q - 1, 0)  # bits after the point that a phase can have
             phase = Phase(size * 2.0 ** (1 - q) + 2.0**16)
-            scale = phase.sign * 2.0 ** (1 - q)
-            constant = phase.sign * (np.floor(b * 2.0 ** (fine - 16)) * 2.0**-fine) + phase.offset
+            scale = 2.0 ** (1 - q)
+            constant = np.floor(b * 2.0 ** (fine - 16)) * 2.0**-fine + phase.offset
         bias = g.constant(constant.reshape(-1, 1))
         if layer or encoded:
             w = w * scale if scale != 1.0 else w
@@ -161,7 +158,7 @@ def _encoding(g: Graph, model: QuantModel, x: Value) -> Value:
     """Sines and cosines of all dimensions plus LIFT, (dims * 2K, points): the order of layer 0's columns without the raw ones."""
     table, phase = _frequencies(model)
     quarter = np.tile([0.0, 16384.0], len(table) // 2).reshape(-1, 1)
-    matrix, constant = g.constant(phase.sign * table * 2.0**-28), g.constant(phase.sign * quarter + phase.offset)
+    matrix, constant = g.constant(table * 2.0**-28), g.constant(quarter + phase.offset)
     return phase.sines(g, g.gemm(matrix, x, constant))
 
 
@@ -196,6 +193,9 @@ def float_network(g: Graph, model: QuantModel, known: list[np.ndarray], x: Value
         quarter = np.tile([0.0, 0.25], len(table) // 2).reshape(-1, 1)
         turns = g.gemm(g.constant(table * 2.0**-44), x, g.constant(quarter))
         h = g.concat(h, ((turns - turns.floor()).cast(np.float32) * turn).sin())
+    most = max(np.abs(w).max() * turn * 2.0 ** -model.scale_of(layer).q for layer, w in enumerate(known))
+    if most > np.finfo(dtype).max:
+        raise OnnxError(f"weights of up to {most:.0f} do not fit {np.dtype(dtype).name}: take another kind")
     for layer, (w, b) in enumerate(zip(known, all_biases)):
         q, kind = model.scale_of(layer).q, np.float32 if layer == 0 else dtype
         w = w * 2.0**-q

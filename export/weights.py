@@ -1,7 +1,7 @@
 """From the seed and the codes to integer weights, inside the graph (docs/format.md, sections 4 to 6).
 
 Everything runs in loops, a few thousand weights a turn: memory stays flat, and no runtime can expand a matrix when it loads the model.
-Random words are uint64 tensors, whose product of two 32-bit words is exact; sums are float64, exact below 2^53.
+Random words are int64 tensors; sums are float64, exact below 2^53.
 """
 
 from __future__ import annotations
@@ -17,28 +17,13 @@ DENSE_ENTRIES, TIED_WEIGHTS = 1 << 18, 1 << 12
 MOST_ROWS = 64
 
 
-def integer_weights(model: QuantModel) -> list[np.ndarray]:
-    """W of every layer, int64 (fan_out, fan_in) within [-32767, 32767]: section 6 by numpy and the core's random words."""
-    codes, shapes = model.latent_codes.astype(np.int64), model.target.layer_shapes
-    if model.generator == "tied":
-        index, sign = _core.tied_map(model.seed, len(codes), model.target.weights)
-        sums = codes[index] * sign
-    else:
-        sums = np.concatenate([_dense_rows(model.seed, layer, o * i, codes) for layer, (o, i) in enumerate(shapes)])
-    layers = np.split(sums, np.cumsum([o * i for o, i in shapes])[:-1])
-    return [_rounded(part, model, layer).reshape(shape) for layer, (part, shape) in enumerate(zip(layers, shapes))]
-
-
-def _rounded(sums: np.ndarray, model: QuantModel, layer: int) -> np.ndarray:
-    s = model.scale_of(layer)
-    return np.clip((sums * (2048 + s.m) + ((1 << s.r) >> 1)) >> s.r, -32767, 32767)
-
-
-def _dense_rows(seed: int, layer: int, rows: int, codes: np.ndarray) -> np.ndarray:
-    step, n = max(1, (1 << 22) // len(codes)), len(codes)
-    parts = [np.asarray(_core.dense_bytes(seed, layer, first, min(step, rows - first), n)) for first in range(0, rows, step)]
-    exact = codes.astype(np.float64)  # sums stay below 2^37
-    return np.concatenate([2 * (part.astype(np.float64) @ exact).astype(np.int64) for part in parts]) - 255 * codes.sum()
+def integer_weights(data: bytes, model: QuantModel) -> list[np.ndarray]:
+    """W of every layer of a file's model, int64 (fan_out, fan_in) within [-32767, 32767] (section 6). Raises DohError."""
+    layers = []
+    for layer, (sums, shape) in enumerate(zip(_core.weight_sums(data), model.target.layer_shapes)):
+        s = model.scale_of(layer)
+        layers.append(np.clip((sums * (2048 + s.m) + ((1 << s.r) >> 1)) >> s.r, -32767, 32767).reshape(shape))
+    return layers
 
 
 def expand(g: Graph, model: QuantModel) -> list[Value]:
@@ -55,26 +40,36 @@ def expand(g: Graph, model: QuantModel) -> list[Value]:
 
 
 def philox() -> Function:
-    """Philox4x32-10: four counter words, broadcast, and two key words to four random words, all below 2^32 and held in uint64 (section 4)."""
-    f = Function("Philox", c0=np.uint64, c1=np.uint64, c2=np.uint64, c3=np.uint64, k0=np.uint64, k1=np.uint64)
+    """Philox4x32-10: four counter words, broadcast, and two key words to four random words, all below 2^32 and held in int64 (section 4).
+
+    Older runtimes multiply no unsigned integers. So p = c * M, M a word, is c * (M - 2^32) + c * 2^32, of which int64 holds the first term; its
+    high half comes from a shift, which is for unsigned integers only.
+    """
+    f = Function("Philox", **dict.fromkeys(("c0", "c1", "c2", "c3", "k0", "k1"), np.int64))
     c0, c1, c2, c3, k0, k1 = f.inputs.values()
     low = 0xFFFFFFFF
+
+    def product(c: Value, multiplier: int) -> tuple[Value, Value]:
+        """The halves of c * multiplier; the high one plus a multiple of 2^32."""
+        term = c * (multiplier - (1 << 32))
+        return (term.cast(np.uint64) >> 32).cast(np.int64) + c, term & low
+
     for i in range(10):
         if i:
             k0, k1 = (k0 + 0x9E3779B9) & low, (k1 + 0xBB67AE85) & low
-        p0, p1 = c0 * 0xD2511F53, c2 * 0xCD9E8D57
-        c0, c1, c2, c3 = (p1 >> 32) ^ c1 ^ k0, p1 & low, (p0 >> 32) ^ c3 ^ k1, p0 & low
+        (high0, low0), (high1, low1) = product(c0, 0xD2511F53), product(c2, 0xCD9E8D57)
+        c0, c1, c2, c3 = (high1 ^ c1 ^ k0) & low, low1, (high0 ^ c3 ^ k1) & low, low0
     return f.returns(c0, c1, c2, c3)
 
 
 def _words(g: Graph, model: QuantModel, block: Value, row: Value, layer: Value, stream: int) -> list[Value]:
-    key = [g.constant(np.array(k, np.uint64), name) for k, name in ((model.seed & 0xFFFFFFFF, "seed_low"), (model.seed >> 32, "seed_high"))]
-    return g.call(philox(), *(x.cast(np.uint64) for x in (block, row, layer)), g.constant(np.array(stream, np.uint64)), *key)
+    key = [g.constant(np.array(k, np.int64), name) for k, name in ((model.seed & 0xFFFFFFFF, "seed_low"), (model.seed >> 32, "seed_high"))]
+    return g.call(philox(), block, row, layer, g.constant(np.array(stream, np.int64)), *key)
 
 
 def _interleave(g: Graph, parts: list[Value]) -> Value:
     """Tensors (rows, count) to (rows, count * len(parts)), taken in turn."""
-    return g.concat(*(g.op("Unsqueeze", part, g.ints(2)) for part in parts), axis=2).reshape(0, -1)
+    return g.concat(*(part.unsqueeze(2) for part in parts), axis=2).reshape(0, -1)
 
 
 def _tied(g: Graph, model: QuantModel) -> Value:
@@ -89,16 +84,16 @@ def _tied(g: Graph, model: QuantModel) -> Value:
     zero = body.constant(np.array([[0]], np.int64))
 
     keys = _interleave(body, _words(body, model, body.arange(-(-n // 4)).reshape(1, -1), chunk, zero, 1)).slice(0, n, 1)
-    ordered = ((keys >> 1) * (1 << 32) + place.cast(np.uint64)).cast(np.int64)
+    ordered = (keys & 0xFFFFFFFE) * (1 << 31) + place  # below 2^63
     count = body.ints(n)
     order = body.ops("TopK", [ordered, count], [np.int64, np.int64], axis=1, largest=0, sorted=1)[1]
 
     number = chunk * n + place
     words = _words(body, model, number // 128, zero, zero, 2)
     bit = number % 128
-    four = body.concat(*(body.op("Unsqueeze", w, body.ints(2)) for w in words), axis=2)
-    word = body.op("GatherElements", four, body.op("Unsqueeze", bit // 32, body.ints(2)), axis=2).reshape(0, -1)
-    sign = 1 - ((word >> (bit % 32).cast(np.uint64)) & 1).cast(np.float64) * 2
+    four = body.concat(*(w.unsqueeze(2) for w in words), axis=2)
+    word = body.op("GatherElements", four, (bit // 32).unsqueeze(2), axis=2).reshape(0, -1)
+    sign = 1 - ((word.cast(np.uint64) >> (bit % 32).cast(np.uint64)) & 1).cast(np.float64) * 2
     turns = g.constant(np.array(-(-chunks // together), np.int64))
     return g.loop(turns, body, turn, body.here(codes).gather(order) * sign).reshape(-1).slice(0, weights, 0)
 
@@ -117,8 +112,8 @@ def _dense(g: Graph, model: QuantModel) -> Value:
     ended = body.op("GreaterOrEqual", number.reshape(-1, 1), body.constant(ends[:-1].reshape(1, -1)), dtype=np.bool_)
     layer = ended.cast(np.int64).sum(1)
     row = number.reshape(-1, 1) - body.constant(np.concatenate([[0], ends[:-1]])).gather(layer.reshape(-1)).reshape(-1, 1)
-    words = _words(body, model, body.arange(blocks).reshape(1, -1), row, layer, 0)
-    entries = _interleave(body, [(word >> shift).cast(np.uint8) for word in words for shift in (0, 8, 16, 24)])
+    unsigned = [word.cast(np.uint64) for word in _words(body, model, body.arange(blocks).reshape(1, -1), row, layer, 0)]
+    entries = _interleave(body, [(word >> shift).cast(np.uint8) for word in unsigned for shift in (0, 8, 16, 24)])
     dots = body.op("MatMul", entries.cast(np.float64), body.here(codes))
     turns = g.constant(np.array(-(-weights // rows), np.int64))
     sums = g.loop(turns, body, turn, dots).reshape(-1).slice(0, weights, 0)

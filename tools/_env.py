@@ -18,7 +18,7 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 BUILD = ROOT / "build" / "tools"
 STAMP = VENV / "doh-installed.json"
-EXTRAS = "train,dev"
+EXTRAS = "train,onnx,dev"
 
 #: Newer releases bring several gigabytes for NVIDIA cards, which a machine without one has no use for.
 TORCH_WITHOUT_GPU = "torch==2.13.0"

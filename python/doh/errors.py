@@ -7,4 +7,8 @@ class EncodeError(ValueError):
     """An input, a setting or a budget that cannot be encoded; the message says what was wrong and what to do."""
 
 
-__all__ = ["DohError", "EncodeError"]
+class OnnxError(RuntimeError):
+    """An ONNX file, or the ONNX Runtime at hand, that cannot do what was asked; the message says why and what to do."""
+
+
+__all__ = ["DohError", "EncodeError", "OnnxError"]

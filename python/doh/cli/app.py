@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 
 DohFile = Annotated[Path, typer.Argument(metavar="IN.doh", help="A .doh file.", show_default=False)]
+Decodable = Annotated[Path, typer.Argument(metavar="IN", help="A .doh file, or an .onnx file that doh export wrote.", show_default=False)]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads to use. (default: all cores)", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 
@@ -65,17 +66,44 @@ def encode(
 
 @app.command()
 def decode(
-    source: DohFile,
+    source: Decodable,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT.png", help="The file to write; the extension says how.", show_default=False)],
     scale: Annotated[str, typer.Option(metavar="S", help="Zoom: a number or a fraction such as 3/2.")] = "1",
     crop: Annotated[str | None, typer.Option(metavar="X,Y,W,H", help="Only this box, in pixels before the zoom.", show_default=False)] = None,
     threads: Threads = None,
+    provider: Annotated[str, typer.Option(help="For an .onnx file: cpu or cuda.")] = "cpu",
 ) -> None:
-    """Decode a .doh file, or a part of it, at any size."""
+    """Decode a .doh file, or an .onnx file made of one, or a part of it, at any size."""
+    if provider not in ("cpu", "cuda"):
+        raise typer.BadParameter("--provider takes cpu or cuda")
+    if source.suffix.lower() != ".onnx" and provider != "cpu":
+        raise typer.BadParameter("--provider is for .onnx files")
     with errors_in_one_line(source):
-        from doh.cli.decode import run
+        if source.suffix.lower() == ".onnx":
+            from doh.cli.onnx import decode as run_onnx
 
-        run(source, output, scale, crop, threads)
+            run_onnx(source, output, scale, crop, threads, provider)
+        else:
+            from doh.cli.decode import run
+
+            run(source, output, scale, crop, threads)
+
+
+@app.command()
+def export(
+    source: DohFile,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT.onnx", help="The file to write.", show_default=False)],
+    kind: Annotated[str, typer.Option(help="exact, exact-baked, f32 or f16.")] = "exact",
+    points: Annotated[bool, typer.Option("--points", help="Coordinates go in and samples come out, instead of a grid.")] = False,
+    threads: Threads = None,
+) -> None:
+    """Make an ONNX file of a .doh file: bit-exact, or a fast floating-point twin."""
+    if kind not in ("exact", "exact-baked", "f32", "f16"):
+        raise typer.BadParameter("--kind takes exact, exact-baked, f32 or f16")
+    with errors_in_one_line(source):
+        from doh.cli.onnx import export as run
+
+        run(source, output, kind, points, threads)
 
 
 @app.command()

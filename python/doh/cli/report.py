@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import typer
 
-from doh.errors import DohError, EncodeError
+from doh.errors import DohError, EncodeError, OnnxError
 
 
 def say(message: str) -> None:
@@ -28,7 +28,7 @@ def errors_in_one_line(path: str | PathLike[str] | None = None) -> Iterator[None
         yield
     except DohError as error:
         fail(f"{path}: {error}" if path else str(error))
-    except EncodeError as error:
+    except (EncodeError, OnnxError) as error:
         fail(str(error))
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))

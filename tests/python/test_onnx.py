@@ -1,0 +1,329 @@
+"""ONNX export: every vector through ONNX Runtime, compared with == ; the float twins by their distance; files, options and refusals."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.defs
+import onnx.inliner
+import onnx.reference
+import onnxruntime as ort
+import pytest
+from conftest import KAT, VECTORS, table
+from typer.testing import CliRunner
+
+import doh
+from doh import _core, container, reference
+from doh.cli.app import app
+from doh.errors import OnnxError
+from doh.export import build, describe, export, open_session, run, weights
+from doh.export.graph import OPSET, Graph, Value
+from doh.export.interface import KINDS, SIZES
+
+VALID = [row[0] for row in table(VECTORS / "valid" / "expected.tsv")]
+EXACT = ("exact", "exact-baked")
+LEVELS = ("DISABLE_ALL", "ENABLE_BASIC", "ENABLE_EXTENDED", "ENABLE_LAYOUT", "ENABLE_ALL")
+
+
+def vector(name: str) -> bytes:
+    return (VECTORS / "valid" / name).read_bytes()
+
+
+def sizes(shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+    return {name: np.array(n, np.int64) for name, n in zip(SIZES[len(shape)], shape)}
+
+
+def settings(level: str = "ENABLE_ALL", threads: int = 1, **entries: str) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, f"ORT_{level}")
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    for key, value in {"session.intra_op.allow_spinning": "0", **entries}.items():
+        options.add_session_config_entry(key.replace("__", "."), value)
+    return options
+
+
+@pytest.mark.parametrize("kind", EXACT)
+@pytest.mark.parametrize("name", VALID)
+def test_every_vector_at_every_setting(name, kind):
+    data = vector(name)
+    wanted = doh.decode(data)
+    assert np.array_equal(reference.decode(data), wanted)
+    model = build(data, kind)
+    onnx.checker.check_model(model, full_check=True)
+    serialised, feeds = model.SerializeToString(), sizes(wanted.shape[:-1])
+    options = [settings(level) for level in LEVELS]
+    options += [settings(threads=2), settings(optimization__enable_cast_chain_elimination="1"), settings(session__x64quantprecision="1")]
+    for option in options:
+        found = open_session(serialised, options=option).run(None, feeds)[0]
+        assert found.dtype == wanted.dtype and np.array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("kind", EXACT)
+@pytest.mark.parametrize("name", ["image-1x1-grey-n1.doh", "array-1d.doh"])
+def test_the_reference_evaluator_agrees(name, kind):
+    """A second engine, in numpy, by the authors of ONNX. It knows no default inputs, so all are given."""
+    data = vector(name)
+    wanted = doh.decode(data)
+    dims = wanted.ndim - 1
+    feeds = {**sizes(wanted.shape[:-1]), "offset": np.zeros(dims, np.int64), "extent": np.array(wanted.shape[:-1], np.int64), "block": np.array(64, np.int64)}
+    assert np.array_equal(onnx.reference.ReferenceEvaluator(build(data, kind)).run(None, feeds)[0], wanted)
+
+
+@pytest.mark.parametrize("kind", EXACT)
+@pytest.mark.parametrize("row", table(VECTORS / "valid" / "regions.tsv")[::9], ids=lambda row: "-".join(row[:4]))
+def test_regions_of_other_grids(row, kind):
+    name, grid, offset, extent = row[0], *(tuple(map(int, text.split(","))) for text in row[1:4])
+    data = vector(name)
+    wanted = doh.decode(data, grid=grid, offset=offset, extent=extent)
+    assert np.array_equal(run(build(data, kind).SerializeToString(), grid=grid, offset=offset, extent=extent), wanted)
+
+
+@pytest.mark.parametrize("kind", EXACT)
+@pytest.mark.parametrize("name", ["image-prime-31x29.doh", "audio-stereo.doh", "video-3d.doh", "array-4d.doh", "dense.doh"])
+def test_points_in_any_order(name, kind):
+    data = vector(name)
+    wanted = doh.decode(data)
+    shape = wanted.shape[:-1]
+    index = np.stack(np.unravel_index(np.random.default_rng(1).permutation(int(np.prod(shape))), shape), axis=1)
+    points = ((2 * index + 1) * 2**31 // np.array(shape) - 2**31).astype(np.int32)
+    model = build(data, kind, points=True)
+    onnx.checker.check_model(model, full_check=True)
+    found = run(model.SerializeToString(), coordinates=points, block=50)
+    assert np.array_equal(found, wanted[tuple(index.T)])
+
+
+def test_blocks_and_bands_do_not_matter(monkeypatch):
+    data = vector("image-prime-31x29.doh")
+    model, wanted = build(data).SerializeToString(), doh.decode(data, scale=3)
+    steps: list[tuple[int, int]] = []
+    monkeypatch.setattr("doh.export.session.BAND", 1000)
+    for block in (1, 7, 8091, 1 << 20):
+        found = run(model, grid=wanted.shape[:2], block=block if block > 1 else 977, progress=lambda *step: steps.append(step))
+        assert np.array_equal(found, wanted)
+    assert steps[-1] == (8091, 8091) and len(steps) > 20
+
+
+def test_minimum_of_large_numbers():
+    """Value.min, where ONNX Runtime's Min of int64 fails."""
+    g = Graph()
+    a, b = (Value(g, name, np.dtype(np.int64)) for name in "ab")
+    least = a.min(b)
+    infos = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.INT64, None) for n in ("a", "b", least.name)]
+    graph = onnx.helper.make_graph(g.nodes, "g", infos[:2], infos[2:], list(g.initializers.values()))
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=9)
+    numbers = np.array([0, 1, 3, 2**31 - 1, 2**31, 2**31 + 1, 2**32, 2**40, 2**62], np.int64)
+    x, y = (m.ravel() for m in np.meshgrid(numbers, numbers))
+    assert np.array_equal(open_session(model.SerializeToString()).run(None, {"a": x, "b": y})[0], np.minimum(x, y))
+
+
+def test_philox_function():
+    f = weights.philox()
+    names = list(f.inputs)
+    infos = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.INT64, None) for n in (*names, *"wxyz")]
+    node = onnx.helper.make_node("Philox", names, list("wxyz"), domain="doh")
+    opsets = [onnx.helper.make_opsetid("", OPSET), onnx.helper.make_opsetid("doh", 1)]
+    model = onnx.helper.make_model(onnx.helper.make_graph([node], "g", infos[:6], infos[6:]), opset_imports=opsets, ir_version=9, functions=[f.proto])
+    session = open_session(model.SerializeToString())
+    for seed, stream, layer, row, block in [(0, 0, 0, 0, 0), (2**64 - 1, 4, 9, 2**20, 77), (0x0123456789ABCDEF, 1, 2, 3, 2**32 - 4)]:
+        counter = [np.arange(block, block + 4, dtype=np.int64), *(np.array(n, np.int64) for n in (row, layer, stream, seed & 0xFFFFFFFF, seed >> 32))]
+        found = np.stack(session.run(None, dict(zip(names, counter))), axis=-1)
+        assert np.array_equal(found, _core.philox(seed, stream, layer, row, block, 4))
+
+
+@pytest.mark.parametrize("name", ["tied-40x9-n4500.doh", "dense.doh", "extreme-weights-clamp.doh"])
+def test_integer_weights(name):
+    data = vector(name)
+    for ours, theirs in zip(weights.integer_weights(data, container.unpack(data)), reference.integer_weights(reference.read_model(data)), strict=True):
+        assert np.array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("kind, least", [("f32", 50.0), ("f16", 40.0)])
+def test_float_twins_are_near(kind, least, tmp_path):
+    data = vector("tied-40x9-n4500.doh")
+    report = export(data, tmp_path / "x.onnx", kind)
+    session = open_session(tmp_path / "x.onnx")
+    assert report.psnr > least and describe(session).psnr_to_exact == pytest.approx(report.psnr, abs=0.01)
+    error = doh.decode(data).astype(float) - run(tmp_path / "x.onnx")
+    assert report.psnr == pytest.approx(10 * np.log10(255**2 / np.mean(error**2)))
+
+
+def test_metadata_and_size(tmp_path):
+    data = vector("tied-40x9-n4500.doh")
+    for kind in KINDS:
+        report = export(data, tmp_path / f"{kind}.onnx", kind)
+        about = describe(open_session(tmp_path / f"{kind}.onnx"))
+        assert about.kind == kind and about.shape == container.read_info(data).shape and about.source_bytes == len(data)
+        assert about.exact == (about.psnr_to_exact is None)
+        if kind == "exact":
+            assert report.bytes <= 3 * len(data) + 40_000
+
+
+def test_the_same_file_each_time():
+    script = "import sys, hashlib; from doh.export import build; print(hashlib.sha256(build(sys.argv[1]).SerializeToString(deterministic=True)).hexdigest())"
+    path = str(VECTORS / "valid" / "image-rgba.doh")
+    hashes = {subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=True).stdout for _ in range(3)}
+    assert len(hashes) == 1 and len(hashes.pop()) == 65
+
+
+def nodes_with_types(graph: onnx.GraphProto, known: dict[str, int]):
+    known = {**known, **{v.name: v.type.tensor_type.elem_type for v in (*graph.input, *graph.value_info, *graph.output)}}
+    known |= {t.name: t.data_type for t in graph.initializer}
+    for node in graph.node:
+        yield node, [known[name] for name in node.input]
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from nodes_with_types(attribute.g, known)
+
+
+@pytest.mark.parametrize("kind", ["exact-baked", "f32", "f16"])
+@pytest.mark.parametrize("points", [False, True])
+@pytest.mark.parametrize("name", ["tied-40x9-n4500.doh", "video-3d.doh", "extreme-precision-0.doh", "audio-1d-s16.doh", "no-encoding.doh"])
+def test_every_node_has_a_cuda_kernel(name, points, kind):
+    if (name, kind) == ("extreme-precision-0.doh", "f16"):
+        with pytest.raises(OnnxError, match="do not fit float16"):
+            build(vector(name), kind, points)
+        return
+    kernels = json.loads((KAT / "cuda_kernels.json").read_text())["kernels"]
+    model = onnx.shape_inference.infer_shapes(onnx.inliner.inline_local_functions(build(vector(name), kind, points)), strict_mode=True)
+    seen = set()
+    for node, types in nodes_with_types(model.graph, {}):
+        if node.op_type == "Constant":
+            continue
+        kernel = kernels[node.op_type]
+        first, last = kernel["versions"]
+        since = onnx.defs.get_schema(node.op_type, OPSET).since_version
+        assert first <= since <= last if last else since == first, node.op_type
+        element = onnx.TensorProto.DataType.Name(types[0]).lower()
+        assert element in kernel["types"], (node.op_type, element)
+        seen.add(node.op_type)
+    assert {"Loop", "Gemm", "Cast"} <= seen
+
+
+def test_no_cast_meets_another():
+    """ONNX Runtime's cast-chain elimination takes a narrowing cast and the next for nothing."""
+    for kind in EXACT:
+        model = onnx.inliner.inline_local_functions(build(vector("dense.doh"), kind))
+        casts = set()
+        for node, _ in nodes_with_types(onnx.shape_inference.infer_shapes(model, strict_mode=True).graph, {}):
+            if node.op_type == "Cast":
+                casts.add(node.output[0])
+                assert node.input[0] not in casts
+        assert len(casts) > 10
+
+
+@pytest.mark.skipif("CUDAExecutionProvider" in ort.get_available_providers(), reason="this machine has the provider")
+def test_cuda_is_never_replaced_by_the_cpu(tmp_path):
+    data = vector("image-rgba.doh")
+    with pytest.raises(OnnxError, match="onnx-gpu"):
+        run(build(data).SerializeToString(), provider="cuda")
+    export(data, tmp_path / "x.onnx")
+    result = CliRunner().invoke(app, ["decode", str(tmp_path / "x.onnx"), "-o", str(tmp_path / "x.png"), "--provider", "cuda"])
+    assert result.exit_code == 1 and "onnx-gpu" in result.output and not (tmp_path / "x.png").exists()
+
+
+def test_refusals(tmp_path):
+    data = vector("image-rgba.doh")
+    model = build(data).SerializeToString()
+    with pytest.raises(ValueError, match="kind"):
+        build(data, "int8")
+    with pytest.raises(doh.DohError, match="BAD_CHECKSUM"):
+        build(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(ValueError, match="not inside"):
+        run(model, grid=(4, 4), offset=(2, 2), extent=(3, 1))
+    with pytest.raises(ValueError, match="takes a grid"):
+        run(model, coordinates=np.zeros((1, 2), np.int32))
+    with pytest.raises(OnnxError, match="cannot load"):
+        run(b"no model")
+    with pytest.raises(OnnxError, match="provider is cpu or cuda"):
+        run(model, provider="tpu")
+    (tmp_path / "there.onnx").write_bytes(b"as it was")
+    with pytest.raises(doh.DohError):
+        export(data[:40], tmp_path / "there.onnx")
+    assert (tmp_path / "there.onnx").read_bytes() == b"as it was" and len(list(tmp_path.iterdir())) == 1
+    other = onnx.load_from_string(model)
+    del other.metadata_props[:]
+    with pytest.raises(OnnxError, match="not made by doh"):
+        run(other.SerializeToString())
+
+
+def test_command_line(tmp_path):
+    source, files = VECTORS / "valid" / "image-rgba.doh", CliRunner()
+    png = ["-o", tmp_path / "x.png", "--scale", "2"]
+    for arguments in (
+        ["export", source, "-o", tmp_path / "x.onnx", "--kind", "exact-baked"],
+        ["decode", tmp_path / "x.onnx", *png],
+        ["decode", source, "-o", tmp_path / "y.png", "--scale", "2"],
+    ):
+        result = files.invoke(app, list(map(str, arguments)))
+        assert result.exit_code == 0, result.output
+    assert (tmp_path / "x.png").read_bytes() == (tmp_path / "y.png").read_bytes()
+    for wrong in (["decode", source, "-o", tmp_path / "z.png", "--provider", "cuda"], ["export", source, "-o", tmp_path / "z.onnx", "--kind", "f8"]):
+        assert files.invoke(app, list(map(str, wrong))).exit_code == 2
+
+
+def test_expansion_is_not_done_at_load(tmp_path):
+    """A dense file of 10 million matrix entries: loading takes little memory, which folding at load would not (about 46 bytes an entry)."""
+    script = """
+import resource, sys
+import onnxruntime as ort
+options = ort.SessionOptions(); options.log_severity_level = 3; options.intra_op_num_threads = 1
+ort.InferenceSession(sys.argv[1], options)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+ort.InferenceSession(sys.argv[2], options)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    model = reference.read_model(vector("dense.doh"))
+    target = container.Target(2, 3, 24, 4, 4)
+    rng = np.random.default_rng(3)
+    large = container.QuantModel(
+        "image", "u8", (8, 8), target, "dense", 7, rng.integers(-9, 9, 4500).astype(np.int32), model.scales, model.bias_scale,
+        np.zeros((4, 24), np.int32), np.zeros(3, np.int32))  # fmt: skip
+    assert target.weights * 4500 > 10_000_000
+    data = container.pack(large)
+    (tmp_path / "small.onnx").write_bytes(build(vector("dense.doh")).SerializeToString())
+    (tmp_path / "large.onnx").write_bytes(build(data).SerializeToString())
+    command = [sys.executable, "-c", script, str(tmp_path / "small.onnx"), str(tmp_path / "large.onnx")]
+    grown = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert grown < 16 * 1024  # KiB
+    assert np.array_equal(run(tmp_path / "large.onnx"), doh.decode(data))
+
+
+OLDEST = ("onnxruntime==1.17.3", "numpy<2")
+RUNNER = """
+import sys
+import numpy as np, onnxruntime as ort
+options = ort.SessionOptions(); options.log_severity_level = 3; options.intra_op_num_threads = 1
+for path in sys.argv[1:]:
+    wanted = np.load(path + ".npz")
+    found = ort.InferenceSession(path, options).run(None, {key: wanted[key] for key in wanted.files if key != "samples"})[0]
+    assert found.dtype == wanted["samples"].dtype and np.array_equal(found, wanted["samples"]), path
+print(ort.__version__, len(sys.argv) - 1)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="the oldest ONNX Runtime with opset 20 has no build for this Python")
+def test_oldest_runtime(tmp_path):
+    """All vectors in the first ONNX Runtime that knows opset 20."""
+    paths = []
+    for name in VALID:
+        data = vector(name)
+        for kind in EXACT:
+            path = tmp_path / f"{name}.{kind}.onnx"
+            path.write_bytes(build(data, kind).SerializeToString())
+            samples = doh.decode(data)
+            np.savez(f"{path}.npz", samples=samples, **sizes(samples.shape[:-1]))
+            paths.append(str(path))
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = Path(tmp_path / "venv" / "bin" / "python")
+    subprocess.run([python, "-m", "pip", "install", "-q", "--only-binary", ":all:", *OLDEST], check=True)
+    result = subprocess.run([python, "-c", RUNNER, *paths], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == ["1.17.3", str(2 * len(VALID))]
