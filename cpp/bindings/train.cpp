@@ -98,6 +98,7 @@ double grid_step(const Array<const int64_t, 1>& points, const std::vector<Array<
                  const nb::ndarray<nb::ro, nb::ndim<2>, nb::c_contig, nb::device::cpu>& samples, double low, double top, double factor,
                  const Array<const S, 1>& weights, const Array<const S, 2>& biases, const Array<const S, 1>& output_bias, const Array<S, 1>& gradient,
                  unsigned threads, const Name& kernel) {
+  if (tables.size() > kMaxDimensions) throw nb::value_error("a grid has at most 8 dimensions");
   std::vector<Table<S>> dimensions;
   size_t inputs = 0, grid = 1;
   for (const auto& table : tables) {

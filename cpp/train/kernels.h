@@ -23,6 +23,9 @@ template <class S>
 struct Packed {
   const S* forward;   // layer after layer
   const S* backward;  // the same of the transposed matrices
+  // The first layer's sums are sums of one share for each dimension of a grid: (points, width) for each, biases in the first. Null where too few
+  // samples make use of them.
+  const S* const* shares;
 };
 
 template <class S>
@@ -36,6 +39,9 @@ struct Kernel {
   // `good` when a point is not of the grid.
   double (*run)(const Network<S>& network, const Packed<S>& packed, const Batch<S>& batch, size_t begin, size_t end, const Tile<S>& tile, S* gradient,
                 bool& good);
+  // Rows begin .. end - 1 of dimension t's share, to `share` + begin * width.
+  void (*share)(const Network<S>& network, const S* forward, std::span<const Table<S>> tables, size_t t, size_t begin, size_t end,
+                const Tile<S>& tile, S* share);
   // Sines and cosines of `count` numbers, any number of them; for tests.
   void (*waves)(const S* phases, size_t count, S* sines, S* cosines);
   // Does so many multiply-adds, about, and returns how many: the most that the processor can.

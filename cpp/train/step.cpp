@@ -14,8 +14,10 @@
 namespace doh::train {
 namespace {
 
-constexpr size_t kMaxUnits = 32;                 // and so gradients in memory
-constexpr size_t kTileBytes = 1 << 20;           // activations of one tile, about: they should fit the second cache
+// Units of work, and so gradients in memory: their number grows with the batch, but not beyond kUnitBytes where this leaves kFewestUnits.
+constexpr size_t kMinUnits = 16, kMaxUnits = 64, kFewestUnits = 4;
+constexpr size_t kUnitBytes = size_t{64} << 20;
+constexpr size_t kTileBytes = size_t{1} << 20;   // activations of one tile, about: they should fit the second cache
 constexpr size_t kMinTile = 96, kMaxTile = 512;  // samples
 
 // How a batch is cut. All in panels.
@@ -32,7 +34,9 @@ Cut cut(const Network<S>& net, size_t count, size_t panel) {
   size_t samples = std::clamp(kTileBytes / sample_bytes, kMinTile, kMaxTile);
   samples = std::min(samples, std::max(kMinTile, count / 16));  // small batches are shared as well
   const size_t most = std::max<size_t>(1, samples / panel), tiles = (panels + most - 1) / most;
-  const size_t tiles_a_unit = (tiles + kMaxUnits - 1) / kMaxUnits, units = (tiles + tiles_a_unit - 1) / tiles_a_unit;
+  const size_t room = std::clamp(kUnitBytes / (net.count() * sizeof(S)), kFewestUnits, kMaxUnits);
+  const size_t most_units = std::min(room, std::clamp(tiles / 8, kMinUnits, kMaxUnits));
+  const size_t tiles_a_unit = (tiles + most_units - 1) / most_units, units = (tiles + tiles_a_unit - 1) / tiles_a_unit;
   const size_t unit = (panels + units - 1) / units;
   return {panels, units, (unit + tiles_a_unit - 1) / tiles_a_unit};
 }
@@ -105,6 +109,7 @@ struct Parts {
 
 template <class S>
 double step(const Kernel<S>& kernel, const Network<S>& net, const Batch<S>& batch, S* gradient, unsigned threads) {
+  if (batch.tables.size() > kMaxDimensions) throw std::invalid_argument("too many dimensions");
   const bool backward = batch.outputs == nullptr;
   if (batch.count == 0) {
     if (backward) std::fill_n(gradient, net.count(), S{0});
@@ -114,13 +119,21 @@ double step(const Kernel<S>& kernel, const Network<S>& net, const Batch<S>& batc
   const size_t numbers = net.count(), workers = std::clamp<size_t>(threads, 1, std::min<size_t>(cuts.units, kMaxThreads));
   const bool one = cuts.units == 1;
 
+  // Shares pay where the batch is some times larger than all dimensions together.
+  const size_t dimensions = batch.tables.size();
+  size_t rows = 0;
+  for (const Table<S>& table : batch.tables) rows += table.points;
+  const bool shared = batch.points != nullptr && batch.count / 4 >= rows;
+
   S *forward = nullptr, *back = nullptr, *sums = nullptr;
+  S* shares[kMaxDimensions] = {};
   std::vector<Tile<S>> tiles(workers);
   const auto lay_out = [&](std::byte* base) {
     Parts<S> parts{base};
     forward = parts.part(net.weight_count());
     back = parts.part(net.weight_count());
     sums = parts.part(backward && !one ? numbers * cuts.units : 0);
+    for (size_t t = 0; shared && t < dimensions; ++t) shares[t] = parts.part(batch.tables[t].points * net.width);
     const size_t samples = cuts.tile * kernel.panel;
     for (Tile<S>& tile : tiles) {
       tile = {parts.part(samples * net.inputs), parts.part(samples * net.width * net.depth), parts.part(samples * net.width * net.depth),
@@ -138,6 +151,15 @@ double step(const Kernel<S>& kernel, const Network<S>& net, const Batch<S>& batc
     kernel.pack(net.weights + at, net.fan_out(layer), net.fan_in(layer), forward + at, back + at);
   });
 
+  for (size_t t = 0; shared && t < dimensions; ++t) {
+    constexpr size_t kPiece = 384;  // a multiple of every kernel's panel
+    const size_t points = batch.tables[t].points, pieces = (points + kPiece - 1) / kPiece;
+    for_each(width, pieces, [&](size_t piece, unsigned thread) {
+      kernel.share(net, forward, batch.tables, t, piece * kPiece, std::min(points, (piece + 1) * kPiece), tiles[thread], shares[t]);
+    });
+  }
+  const Packed<S> packed{forward, back, shared ? shares : nullptr};
+
   std::vector<double> errors(cuts.units);
   std::atomic<bool> all_good{true};
   for_each(width, cuts.units, [&](size_t unit, unsigned thread) {
@@ -146,7 +168,7 @@ double step(const Kernel<S>& kernel, const Network<S>& net, const Batch<S>& batc
     bool good = true;
     for (size_t panel = cuts.begin(unit), stop = cuts.begin(unit + 1); panel < stop; panel += cuts.tile) {
       const size_t end = std::min(stop, panel + cuts.tile) * kernel.panel;
-      errors[unit] += kernel.run(net, {forward, back}, batch, panel * kernel.panel, std::min(end, batch.count), tiles[thread], sum, good);
+      errors[unit] += kernel.run(net, packed, batch, panel * kernel.panel, std::min(end, batch.count), tiles[thread], sum, good);
     }
     if (!good) all_good.store(false, std::memory_order_relaxed);
   });

@@ -31,6 +31,8 @@ struct Table {
   size_t points, columns;
 };
 
+inline constexpr size_t kMaxDimensions = 8;
+
 enum class SampleType { u8, s16, s32 };
 
 // What goes in and comes out. Inputs: either `inputs` or `points`. What is wanted: `outputs`, a gradient of given `output_gradient`, or the squared
@@ -59,7 +61,7 @@ struct Kernel;
 
 // Does what `batch` says. `gradient` (network.count() numbers: weights, biases, output biases), unless only outputs are wanted, is overwritten.
 // Returns the sum of squared errors, or 0. Pieces and the order of every sum depend on the batch and the kernel only, never on `threads`. Throws
-// BadPoint.
+// BadPoint, and std::invalid_argument for more than kMaxDimensions tables.
 template <class S>
 double step(const Kernel<S>& kernel, const Network<S>& network, const Batch<S>& batch, S* gradient, unsigned threads);
 

@@ -22,6 +22,10 @@ struct Vector {
   static constexpr float kFar = 65536;
 
   static Vec load(const float* p) { return _mm256_loadu_ps(p); }
+  static Vec load_some(const float* p, size_t count) {
+    const __m256i lanes = _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(count)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+    return _mm256_maskload_ps(p, lanes);
+  }
   static void store(float* p, Vec v) { _mm256_storeu_ps(p, v); }
   static Vec set(float x) { return _mm256_set1_ps(x); }
   static Vec add(Vec a, Vec b) { return _mm256_add_ps(a, b); }
@@ -29,9 +33,12 @@ struct Vector {
   static Vec multiply(Vec a, Vec b) { return _mm256_mul_ps(a, b); }
   static Vec multiply_add(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
 
-  static bool any_beyond(Vec x, float limit) {
-    return _mm256_movemask_ps(_mm256_cmp_ps(_mm256_andnot_ps(set(-0.0f), x), set(limit), _CMP_NLE_UQ)) != 0;
-  }
+  // sum += a * b. In assembly because GCC 12 copies sums, and loads `b` anew for each product.
+  static void accumulate(Vec& sum, Vec a, Vec b) { __asm__("vfmadd231ps %2, %1, %0" : "+x"(sum) : "x"(a), "x"(b)); }
+
+  static Vec magnitude(Vec a) { return _mm256_andnot_ps(set(-0.0f), a); }
+  static Vec larger(Vec a, Vec b) { return _mm256_max_ps(a, b); }
+  static bool any_beyond(Vec x, float limit) { return _mm256_movemask_ps(_mm256_cmp_ps(x, set(limit), _CMP_GT_OQ)) != 0; }
 
   static Vec reduce(Vec x, Vec quarters) { return _mm256_fnmadd_ps(quarters, set(-4.37113883e-8f), _mm256_fnmadd_ps(quarters, set(1.57079637f), x)); }
 
@@ -46,7 +53,28 @@ struct Vector {
     c = _mm256_xor_ps(cosine, _mm256_castsi256_ps(cosine_sign));
   }
 
-  static void waves(const float* phases, size_t vectors, float* sines, float* cosines) { Waves<Vector>::run(phases, vectors, sines, cosines); }
+  static void waves(const float* phases, size_t vectors, Vec most, float* sines, float* cosines) {
+    Waves<Vector>::run(phases, vectors, most, sines, cosines);
+  }
+
+  // Lane l of vector i becomes lane i of vector l.
+  static void transpose(Vec (&v)[8]) {
+    Vec a[8], b[8];
+    DOH_UNROLL for (size_t i = 0; i < 8; i += 2) {
+      a[i] = _mm256_unpacklo_ps(v[i], v[i + 1]);
+      a[i + 1] = _mm256_unpackhi_ps(v[i], v[i + 1]);
+    }
+    DOH_UNROLL for (size_t i = 0; i < 8; i += 4) {  // b[i + j] has lanes j, j + 4 of vectors i .. i + 3
+      b[i] = _mm256_shuffle_ps(a[i], a[i + 2], 0x44);
+      b[i + 1] = _mm256_shuffle_ps(a[i], a[i + 2], 0xEE);
+      b[i + 2] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0x44);
+      b[i + 3] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0xEE);
+    }
+    DOH_UNROLL for (size_t j = 0; j < 4; ++j) {
+      v[j] = _mm256_permute2f128_ps(b[j], b[j + 4], 0x20);
+      v[j + 4] = _mm256_permute2f128_ps(b[j], b[j + 4], 0x31);
+    }
+  }
 
   // to[i] += the sum of sum[i]'s lanes.
   template <size_t count>

@@ -22,6 +22,7 @@ struct Vector {
   static constexpr float kFar = 65536;
 
   static Vec load(const float* p) { return _mm512_loadu_ps(p); }
+  static Vec load_some(const float* p, size_t count) { return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << count) - 1), p); }
   static void store(float* p, Vec v) { _mm512_storeu_ps(p, v); }
   static Vec set(float x) { return _mm512_set1_ps(x); }
   static Vec add(Vec a, Vec b) { return _mm512_add_ps(a, b); }
@@ -29,7 +30,12 @@ struct Vector {
   static Vec multiply(Vec a, Vec b) { return _mm512_mul_ps(a, b); }
   static Vec multiply_add(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
 
-  static bool any_beyond(Vec x, float limit) { return _mm512_cmp_ps_mask(_mm512_abs_ps(x), set(limit), _CMP_NLE_UQ) != 0; }
+  // sum += a * b. In assembly because GCC 12 copies sums, and loads `b` anew for each product, which takes all there is of loads.
+  static void accumulate(Vec& sum, Vec a, Vec b) { __asm__("vfmadd231ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b)); }
+
+  static Vec magnitude(Vec a) { return _mm512_abs_ps(a); }
+  static Vec larger(Vec a, Vec b) { return _mm512_max_ps(a, b); }
+  static bool any_beyond(Vec x, float limit) { return _mm512_cmp_ps_mask(x, set(limit), _CMP_GT_OQ) != 0; }
 
   static Vec reduce(Vec x, Vec quarters) { return _mm512_fnmadd_ps(quarters, set(-4.37113883e-8f), _mm512_fnmadd_ps(quarters, set(1.57079637f), x)); }
 
@@ -37,14 +43,38 @@ struct Vector {
   static void turn(Vec turned, Vec& s, Vec& c) {
     const __m512i n = _mm512_castps_si512(turned), sign = _mm512_set1_epi32(INT32_MIN);
     const __mmask16 odd = _mm512_test_epi32_mask(n, _mm512_set1_epi32(1));
-    const __m512i sine_sign = _mm512_and_si512(_mm512_slli_epi32(n, 30), sign);
-    const __m512i cosine_sign = _mm512_and_si512(_mm512_slli_epi32(_mm512_add_epi32(n, _mm512_set1_epi32(1)), 30), sign);
-    const Vec sine = _mm512_mask_blend_ps(odd, s, c), cosine = _mm512_mask_blend_ps(odd, c, s);
-    s = _mm512_xor_ps(sine, _mm512_castsi512_ps(sine_sign));
-    c = _mm512_xor_ps(cosine, _mm512_castsi512_ps(cosine_sign));
+    constexpr int kFlip = 0x78;  // a ^ (b & c)
+    const __m512i sine = _mm512_castps_si512(_mm512_mask_blend_ps(odd, s, c)), cosine = _mm512_castps_si512(_mm512_mask_blend_ps(odd, c, s));
+    s = _mm512_castsi512_ps(_mm512_ternarylogic_epi32(sine, _mm512_slli_epi32(n, 30), sign, kFlip));
+    c = _mm512_castsi512_ps(_mm512_ternarylogic_epi32(cosine, _mm512_slli_epi32(_mm512_add_epi32(n, _mm512_set1_epi32(1)), 30), sign, kFlip));
   }
 
-  static void waves(const float* phases, size_t vectors, float* sines, float* cosines) { Waves<Vector>::run(phases, vectors, sines, cosines); }
+  static void waves(const float* phases, size_t vectors, Vec most, float* sines, float* cosines) {
+    Waves<Vector>::run(phases, vectors, most, sines, cosines);
+  }
+
+  // Lane l of vector i becomes lane i of vector l.
+  static void transpose(Vec (&v)[16]) {
+    Vec a[16], b[16];
+    DOH_UNROLL for (size_t i = 0; i < 16; i += 2) {
+      a[i] = _mm512_unpacklo_ps(v[i], v[i + 1]);
+      a[i + 1] = _mm512_unpackhi_ps(v[i], v[i + 1]);
+    }
+    DOH_UNROLL for (size_t i = 0; i < 16; i += 4) {  // b[i + j] has lanes j, j + 4, j + 8, j + 12 of vectors i .. i + 3
+      b[i] = _mm512_shuffle_ps(a[i], a[i + 2], 0x44);
+      b[i + 1] = _mm512_shuffle_ps(a[i], a[i + 2], 0xEE);
+      b[i + 2] = _mm512_shuffle_ps(a[i + 1], a[i + 3], 0x44);
+      b[i + 3] = _mm512_shuffle_ps(a[i + 1], a[i + 3], 0xEE);
+    }
+    DOH_UNROLL for (size_t j = 0; j < 4; ++j) {
+      const Vec even = _mm512_shuffle_f32x4(b[j], b[j + 4], 0x88), odd = _mm512_shuffle_f32x4(b[j], b[j + 4], 0xDD);
+      const Vec even2 = _mm512_shuffle_f32x4(b[j + 8], b[j + 12], 0x88), odd2 = _mm512_shuffle_f32x4(b[j + 8], b[j + 12], 0xDD);
+      v[j] = _mm512_shuffle_f32x4(even, even2, 0x88);
+      v[j + 4] = _mm512_shuffle_f32x4(odd, odd2, 0x88);
+      v[j + 8] = _mm512_shuffle_f32x4(even, even2, 0xDD);
+      v[j + 12] = _mm512_shuffle_f32x4(odd, odd2, 0xDD);
+    }
+  }
 
   // to[i] += the sum of sum[i]'s lanes.
   template <size_t count>

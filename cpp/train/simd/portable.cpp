@@ -35,6 +35,11 @@ struct Common {
     std::memcpy(&v, p, sizeof(v));
     return v;
   }
+  static Vec load_some(const T* p, size_t count) {
+    Vec v = set(T{0});
+    for (size_t i = 0; i < count; ++i) DOH_LANE(v, i) = p[i];
+    return v;
+  }
   static void store(T* p, Vec v) { std::memcpy(p, &v, sizeof(v)); }
   static Vec set(T x) {
     Vec v;
@@ -45,6 +50,24 @@ struct Common {
   static Vec subtract(Vec a, Vec b) { return a - b; }
   static Vec multiply(Vec a, Vec b) { return a * b; }
   static Vec multiply_add(Vec a, Vec b, Vec c) { return a * b + c; }
+
+  // Lane l of vector i becomes lane i of vector l.
+  static void transpose(Vec (&v)[kLanes]) {
+    Vec from[kLanes];
+    for (size_t i = 0; i < kLanes; ++i) from[i] = v[i];
+    for (size_t i = 0; i < kLanes; ++i)
+      for (size_t l = 0; l < kLanes; ++l) DOH_LANE(v[l], i) = DOH_LANE(from[i], l);
+  }
+
+  static Vec magnitude(Vec a) {
+    for (size_t i = 0; i < kLanes; ++i) DOH_LANE(a, i) = std::fabs(DOH_LANE(a, i));
+    return a;
+  }
+  static Vec larger(Vec a, Vec b) {
+    for (size_t i = 0; i < kLanes; ++i) DOH_LANE(a, i) = DOH_LANE(b, i) > DOH_LANE(a, i) ? DOH_LANE(b, i) : DOH_LANE(a, i);
+    return a;
+  }
+  static void accumulate(Vec& sum, Vec a, Vec b) { sum += a * b; }
 
   // to[i] += the sum of sum[i]'s lanes.
   template <size_t count>
@@ -63,7 +86,7 @@ struct Float : Common<float> {
 
   static bool any_beyond(Vec x, float limit) {
     bool within = true;
-    for (size_t i = 0; i < kLanes; ++i) within &= std::fabs(DOH_LANE(x, i)) <= limit;
+    for (size_t i = 0; i < kLanes; ++i) within &= DOH_LANE(x, i) <= limit;
     return !within;
   }
 
@@ -84,11 +107,13 @@ struct Float : Common<float> {
     std::memcpy(&c, &cosine, sizeof(c));
   }
 
-  static void waves(const float* phases, size_t vectors, float* sines, float* cosines) { Waves<Float>::run(phases, vectors, sines, cosines); }
+  static void waves(const float* phases, size_t vectors, Vec most, float* sines, float* cosines) {
+    Waves<Float>::run(phases, vectors, most, sines, cosines);
+  }
 };
 
 struct Double : Common<double> {
-  static void waves(const double* phases, size_t vectors, double* sines, double* cosines) {
+  static void waves(const double* phases, size_t vectors, Vec, double* sines, double* cosines) {
     for (size_t i = 0; i < vectors * kLanes; ++i) {
       const double phase = phases[i];  // `sines` may be `phases`
       sines[i] = std::sin(phase);

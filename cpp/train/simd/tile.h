@@ -39,6 +39,13 @@ struct TileKernel {
     });
   }
 
+  // Of `vectors` vectors.
+  static void waves_of(const S* phases, size_t vectors, S* sines, S* cosines) {
+    Vec most = V::magnitude(V::load(phases));
+    for (size_t v = 1; v < vectors; ++v) most = V::larger(most, V::magnitude(V::load(phases + v * kLanes)));
+    V::waves(phases, vectors, most, sines, cosines);
+  }
+
   enum class End { kSine, kLinear, kTimes };  // what becomes of a product: its sine, to `out`, and cosine, to `other`; itself; itself times `other`
 
   // `rows` rows of a product: out = a * x (+ bias), a packed, x a panel of `inner` rows.
@@ -63,7 +70,14 @@ struct TileKernel {
         V::store(out + at, end == End::kTimes ? V::multiply(sum[r][v], V::load(other + at)) : sum[r][v]);
       }
     }
-    if constexpr (end == End::kSine) V::waves(out, rows * kVectors, out, other);
+    if constexpr (end == End::kSine) {
+      Vec most[kVectors];
+      DOH_UNROLL for (size_t v = 0; v < kVectors; ++v) most[v] = V::magnitude(sum[0][v]);
+      DOH_UNROLL for (size_t r = 1; r < rows; ++r) {
+        DOH_UNROLL for (size_t v = 0; v < kVectors; ++v) most[v] = V::larger(most[v], V::magnitude(sum[r][v]));
+      }
+      V::waves(out, rows * kVectors, V::larger(V::larger(most[0], most[1]), most[2]), out, other);
+    }
   }
 
   template <End end, size_t most = V::kRows>
@@ -92,7 +106,7 @@ struct TileKernel {
         DOH_UNROLL for (size_t o = 0; o < deltas; ++o) left[o] = V::load(delta + o * kPanel + v * kLanes);
         DOH_UNROLL for (size_t i = 0; i < sources; ++i) {
           const Vec right = V::load(source + i * kPanel + v * kLanes);
-          DOH_UNROLL for (size_t o = 0; o < deltas; ++o) sum[o][i] = V::multiply_add(left[o], right, sum[o][i]);
+          DOH_UNROLL for (size_t o = 0; o < deltas; ++o) V::accumulate(sum[o][i], left[o], right);
         }
       }
     DOH_UNROLL for (size_t o = 0; o < deltas; ++o) V::template add_sums<sources>(sum[o], gradient + o * stride);
@@ -122,51 +136,97 @@ struct TileKernel {
     });
   }
 
-  static void bias_gradient(const S* delta, size_t outputs, size_t panels, S* gradient) {
-    for (size_t o = 0; o < outputs; ++o) {
-      Vec sum[1] = {V::set(S{0})};
-      for (size_t p = 0; p < panels; ++p)
-        DOH_UNROLL for (size_t v = 0; v < kVectors; ++v) sum[0] = V::add(sum[0], V::load(delta + (p * outputs + o) * kPanel + v * kLanes));
-      V::template add_sums<1>(sum, gradient + o);
-    }
-  }
-
-  // Panels from rows of the caller's: `width` numbers for each of `samples` samples, and zeros for the rest.
-  template <class Row>
-  static void to_panel(size_t samples, size_t width, S* panel, Row&& row) {
-    for (size_t s = 0; s < kPanel; ++s) {
-      S* to = panel + s;
-      if (s < samples) {
-        const S* const from = row(s);
-        for (size_t i = 0; i < width; ++i) to[i * kPanel] = from[i];
-      } else {
-        for (size_t i = 0; i < width; ++i) to[i * kPanel] = 0;
+  template <size_t rows>
+  static void bias_block(const S* delta, size_t delta_panel, size_t panels, S* gradient) {
+    Vec sum[rows];
+    DOH_UNROLL for (size_t r = 0; r < rows; ++r) sum[r] = V::set(S{0});
+    for (size_t p = 0; p < panels; ++p, delta += delta_panel) DOH_UNROLL for (size_t r = 0; r < rows; ++r) {
+        DOH_UNROLL for (size_t v = 0; v < kVectors; ++v) sum[r] = V::add(sum[r], V::load(delta + r * kPanel + v * kLanes));
       }
-    }
+    V::template add_sums<rows>(sum, gradient);
   }
 
-  // The inputs of grid points; false when one is not of the grid.
-  static bool encode(const Batch& batch, size_t begin, size_t samples, S* panel) {
+  static void bias_gradient(const S* delta, size_t outputs, size_t panels, S* gradient) {
+    size_t o = 0;
+    for (; o + V::kSources <= outputs; o += V::kSources) bias_block<V::kSources>(delta + o * kPanel, outputs * kPanel, panels, gradient + o);
+    for (; o < outputs; ++o) bias_block<1>(delta + o * kPanel, outputs * kPanel, panels, gradient + o);
+  }
+
+  // A panel from rows of `width` numbers, one for each of `samples` samples; zeros for the rest. load(s, i, count) gives numbers i .. i + count - 1
+  // of sample s, of which it may read no others.
+  template <class Load>
+  static void to_panel(size_t samples, size_t width, S* panel, Load&& load) {
+    for (size_t s = 0; s < kPanel; s += kLanes)
+      for (size_t i = 0; i < width; i += kLanes) {
+        const size_t count = width - i < kLanes ? width - i : kLanes;
+        Vec rows[kLanes];
+        if (s + kLanes <= samples)
+          for (size_t l = 0; l < kLanes; ++l) rows[l] = load(s + l, i, count);
+        else
+          for (size_t l = 0; l < kLanes; ++l) rows[l] = s + l < samples ? load(s + l, i, count) : V::set(S{0});
+        V::transpose(rows);
+        for (size_t c = 0; c < count; ++c) V::store(panel + (i + c) * kPanel + s, rows[c]);
+      }
+  }
+
+  // The same from the caller's rows: row(s) points to sample s's numbers.
+  template <class Row>
+  static void rows_to_panel(size_t samples, size_t width, S* panel, Row&& row) {
+    to_panel(samples, width, panel, [&](size_t s, size_t i, size_t count) { return V::load_some(row(s) + i, count); });
+  }
+
+  using Places = size_t[doh::train::kMaxDimensions][kPanel];  // a sample's place in each dimension
+
+  // False when a point is not of the grid.
+  static bool locate(const Batch& batch, size_t begin, size_t samples, Places& places) {
     int64_t left[kPanel];
     for (size_t s = 0; s < samples; ++s) left[s] = batch.points[begin + s];
-    size_t column = 0;
-    for (const auto& table : batch.tables) column += table.columns;
     for (size_t t = batch.tables.size(); t-- > 0;) {
-      const auto& table = batch.tables[t];
-      const auto extent = static_cast<int64_t>(table.points);
-      size_t place[kPanel];
+      const auto extent = static_cast<int64_t>(batch.tables[t].points);
       for (size_t s = 0; s < samples; ++s) {
         if (left[s] < 0) return false;
         const int64_t rest = left[s] / extent;
-        place[s] = static_cast<size_t>(left[s] - rest * extent);
+        places[t][s] = static_cast<size_t>(left[s] - rest * extent);
         left[s] = rest;
       }
-      column -= table.columns;
-      to_panel(samples, table.columns, panel + column * kPanel, [&](size_t s) { return table.rows + place[s] * table.columns; });
     }
     for (size_t s = 0; s < samples; ++s)
       if (left[s] != 0) return false;
     return true;
+  }
+
+  static void encode(const Batch& batch, const Places& places, size_t samples, S* panel) {
+    for (size_t t = 0; t < batch.tables.size(); ++t) {
+      const auto& table = batch.tables[t];
+      rows_to_panel(samples, table.columns, panel, [&](size_t s) { return table.rows + places[t][s] * table.columns; });
+      panel += table.columns * kPanel;
+    }
+  }
+
+  static void share(const Network& net, const S* forward, std::span<const doh::train::Table<S>> tables, size_t t, size_t begin, size_t end,
+                    const Tile& tile, S* to) {
+    const auto& table = tables[t];
+    size_t column = 0;
+    for (size_t before = 0; before < t; ++before) column += tables[before].columns;
+    for (; begin < end; begin += kPanel) {
+      const size_t rows = end - begin < kPanel ? end - begin : kPanel;
+      rows_to_panel(rows, table.columns, tile.inputs, [&](size_t s) { return table.rows + (begin + s) * table.columns; });
+      split<V::kRows>(net.width, [&](size_t o, size_t size) {
+        const S* const weights = forward + o * net.inputs + column * size;
+        product_rows<End::kLinear>(size, weights, tile.inputs, table.columns, t == 0 ? net.biases + o : nullptr, tile.sines, nullptr);
+        for (size_t s = 0; s < rows; ++s)
+          for (size_t r = 0; r < size; ++r) to[(begin + s) * net.width + o + r] = tile.sines[r * kPanel + s];
+      });
+    }
+  }
+
+  // The first layer's phases from shares.
+  static void gather(const S* const* shares, size_t dimensions, size_t width, const Places& places, size_t samples, S* panel) {
+    to_panel(samples, width, panel, [&](size_t s, size_t i, size_t count) {
+      Vec sum = V::load_some(shares[0] + places[0][s] * width + i, count);
+      for (size_t t = 1; t < dimensions; ++t) sum = V::add(sum, V::load_some(shares[t] + places[t][s] * width + i, count));
+      return sum;
+    });
   }
 
   template <class Stored>
@@ -209,14 +269,21 @@ struct TileKernel {
       const size_t at = begin + p * kPanel;
       S* const panel = tile.inputs + p * net.inputs * kPanel;
       if (batch.points == nullptr) {
-        to_panel(samples(p), net.inputs, panel, [&](size_t s) { return batch.inputs + (at + s) * net.inputs; });
-      } else if (!encode(batch, at, samples(p), panel)) {
-        good = false;
-        return 0;
+        rows_to_panel(samples(p), net.inputs, panel, [&](size_t s) { return batch.inputs + (at + s) * net.inputs; });
+        continue;
+      }
+      Places places;
+      good = locate(batch, at, samples(p), places);
+      if (!good) return 0;
+      encode(batch, places, samples(p), panel);
+      if (packed.shares != nullptr) {
+        const size_t first = p * width * kPanel;
+        gather(packed.shares, batch.tables.size(), width, places, samples(p), tile.sines + first);
+        waves_of(tile.sines + first, width * kVectors, tile.sines + first, tile.cosines + first);
       }
     }
 
-    for (size_t layer = 0; layer < net.depth; ++layer) {
+    for (size_t layer = packed.shares != nullptr ? 1 : 0; layer < net.depth; ++layer) {
       const size_t inputs = net.fan_in(layer);
       const S* const source = layer == 0 ? tile.inputs : tile.sines + (layer - 1) * layer_panels;
       for (size_t p = 0; p < panels; ++p) {
@@ -231,7 +298,7 @@ struct TileKernel {
       const size_t at = begin + p * kPanel;
       S* const out = tile.outputs + p * net.channels * kPanel;
       if (batch.output_gradient != nullptr) {
-        to_panel(samples(p), net.channels, out, [&](size_t s) { return batch.output_gradient + (at + s) * net.channels; });
+        rows_to_panel(samples(p), net.channels, out, [&](size_t s) { return batch.output_gradient + (at + s) * net.channels; });
         continue;
       }
       product<End::kLinear>(packed.forward + net.offset(net.depth), last + p * width * kPanel, width, net.channels, net.output_bias, out, nullptr);
@@ -270,7 +337,7 @@ struct TileKernel {
     S phase[kLanes], sine[kLanes], cosine[kLanes];
     for (size_t begin = 0; begin < count; begin += kLanes) {
       for (size_t i = 0; i < kLanes; ++i) phase[i] = begin + i < count ? phases[begin + i] : S{0};
-      V::waves(phase, 1, sine, cosine);
+      waves_of(phase, 1, sine, cosine);
       for (size_t i = 0; i < kLanes && begin + i < count; ++i) {
         sines[begin + i] = sine[i];
         cosines[begin + i] = cosine[i];
@@ -299,7 +366,7 @@ struct TileKernel {
   }
 
   static constexpr doh::train::Kernel<S> kernel(const char* name, bool (*available)()) {
-    return {name, available, kPanel, pack, run, waves, multiply_adds};
+    return {name, available, kPanel, pack, run, share, waves, multiply_adds};
   }
 };
 

@@ -7,15 +7,14 @@ template <class V>
 struct Waves {
   using Vec = typename V::Vec;
 
-  // Of `vectors` vectors; `sines` may be `phases`.
-  static void run(const float* phases, size_t vectors, float* sines, float* cosines) {
+  // Of `vectors` vectors, the largest magnitudes in which are `most`; `sines` may be `phases`. Numbers that are none are left to the polynomials,
+  // which keep them so.
+  static void run(const float* phases, size_t vectors, Vec most, float* sines, float* cosines) {
+    if (V::any_beyond(most, V::kFar)) [[unlikely]]
+      return doh::train::slow_waves(phases, vectors * V::kLanes, sines, cosines);
     const Vec quarters = V::set(0.636619772f), magic = V::set(12582912.0f);  // 1.5 * 2^23: what is added to it is rounded to a whole number
     for (size_t v = 0; v < vectors; ++v, phases += V::kLanes, sines += V::kLanes, cosines += V::kLanes) {
       const Vec x = V::load(phases);
-      if (V::any_beyond(x, V::kFar)) [[unlikely]] {
-        doh::train::slow_waves(phases, V::kLanes, sines, cosines);
-        continue;
-      }
       const Vec turned = V::multiply_add(x, quarters, magic);
       const Vec r = V::reduce(x, V::subtract(turned, magic)), z = V::multiply(r, r);
       Vec s = V::multiply_add(V::set(-1.9515295891e-4f), z, V::set(8.3321608736e-3f));
