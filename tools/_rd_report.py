@@ -9,6 +9,8 @@ from statistics import fmean
 
 from _bd import Curve, delta, published
 
+from doh.cli.progress import clock
+
 KODAK, KODAK_PIXELS = {f"kodim{number:02}" for number in range(1, 25)}, 768 * 512
 #: What a plot shows at least, (bpp, dB), so that plots of several runs can be compared; what it shows beyond doh's points, a factor and dB.
 WINDOW, MARGIN = ((0.042, 0.75), (22.0, 37.5)), (1.25, 1.5)
@@ -125,7 +127,7 @@ def _opening(summary: dict, results: Results) -> str:
         image_seconds = sum(_whole_seconds(record) for record in encodes) / count
         where = ", ".join(sorted({record["device"] for record in encodes}))
         lines.append(
-            f"Encoding one image at all rates took {image_seconds / 60:.3g} minutes on average ({where}); all 24 so take {24 * image_seconds / 3600:.3g} hours."
+            f"Encoding one image at all rates took {clock(image_seconds)} on average ({where}); 24 such images would take {clock(24 * image_seconds)}."
         )
         if len({record["encoder"] for record in encodes}) > 1:
             lines.append("**These files come from more than one state of the encoder's sources.**")
@@ -274,6 +276,8 @@ def plot(summary: dict, path: Path) -> None:
     axes.text(0, 1.06, text, transform=axes.transAxes, fontsize=9.5, color="#444444")
     key = [Line2D([], [], color=OWN, linewidth=2.6, marker="o", label="doh")] if own_curve else []
     key += [Line2D([], [], color=colour, linestyle=line, linewidth=1.2, label=f"{kind}, published") for kind, (colour, line) in STYLES.items()]
+    if len(shown) > bool(own_curve):
+        key.append(Line2D([], [], color="black", linewidth=1.5, marker="o", markersize=3, label="bold names: other codecs, run here"))
     axes.legend(handles=key, loc="lower right", fontsize=9, frameon=True, framealpha=0.9, edgecolor="none")
     figure.tight_layout()
     figure.savefig(path)
