@@ -17,8 +17,10 @@ namespace {
 // Units of work, and so gradients in memory: their number grows with the batch, but not beyond kUnitBytes where this leaves kFewestUnits.
 constexpr size_t kMinUnits = 16, kMaxUnits = 64, kFewestUnits = 4;
 constexpr size_t kUnitBytes = size_t{64} << 20;
-constexpr size_t kTileBytes = size_t{1} << 20;   // activations of one tile, about: they should fit the second cache
-constexpr size_t kMinTile = 96, kMaxTile = 512;  // samples
+constexpr size_t kTileBytes = size_t{1} << 20;  // activations of one tile, about: they should fit the second cache
+// Samples of a tile. Adding up the vectors of a weight gradient costs about as much as 50 samples, so that large tiles pay for wide networks, cache
+// or not; small batches are shared out too.
+constexpr size_t kMinTile = 192, kMaxTile = 512, kMinShare = 144;
 
 // How a batch is cut. All in panels.
 struct Cut {
@@ -31,8 +33,8 @@ template <class S>
 Cut cut(const Network<S>& net, size_t count, size_t panel) {
   const size_t panels = (count + panel - 1) / panel;
   const size_t sample_bytes = (2 * net.depth * net.width + net.inputs + net.channels) * sizeof(S);
-  size_t samples = std::clamp(kTileBytes / sample_bytes, kMinTile, kMaxTile);
-  samples = std::min(samples, std::max(kMinTile, count / 16));  // small batches are shared as well
+  const size_t least = std::clamp(2 * net.width, kMinTile, kMaxTile);
+  const size_t samples = std::min(std::clamp(kTileBytes / sample_bytes, least, kMaxTile), std::max(kMinShare, count / 16));
   const size_t most = std::max<size_t>(1, samples / panel), tiles = (panels + most - 1) / most;
   const size_t room = std::clamp(kUnitBytes / (net.count() * sizeof(S)), kFewestUnits, kMaxUnits);
   const size_t most_units = std::min(room, std::clamp(tiles / 8, kMinUnits, kMaxUnits));
