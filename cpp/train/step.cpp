@@ -38,9 +38,12 @@ Cut cut(const Network<S>& net, size_t count, size_t panel) {
   const size_t most = std::max<size_t>(1, samples / panel), tiles = (panels + most - 1) / most;
   const size_t room = std::clamp(kUnitBytes / (net.count() * sizeof(S)), kFewestUnits, kMaxUnits);
   const size_t most_units = std::min(room, std::clamp(tiles / 8, kMinUnits, kMaxUnits));
-  const size_t tiles_a_unit = (tiles + most_units - 1) / most_units, units = (tiles + tiles_a_unit - 1) / tiles_a_unit;
-  const size_t unit = (panels + units - 1) / units;
-  return {panels, units, (unit + tiles_a_unit - 1) / tiles_a_unit};
+  const size_t tiles_a_unit = (tiles + most_units - 1) / most_units, enough = (tiles + tiles_a_unit - 1) / tiles_a_unit;
+  // A number that two, four and eight threads can share evenly.
+  const size_t even = enough > 8 ? (enough + 7) / 8 * 8 : enough > 1 ? (enough + 1) / 2 * 2 : 1;
+  const size_t units = std::min(even, panels), unit = (panels + units - 1) / units;
+  const size_t tiles_now = (unit + most - 1) / most;
+  return {panels, units, (unit + tiles_now - 1) / tiles_now};
 }
 
 // Memory that is kept from step to step: fresh pages would cost as much time as the work on them. One for each step under way.
