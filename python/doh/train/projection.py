@@ -7,6 +7,7 @@ have the variance of U(-1, 1), which is 1/3. A layer's weights are its gain time
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from math import prod, sqrt
 from typing import Any
@@ -30,7 +31,7 @@ def initial_latents(seed: int, n: int) -> Tensor:
     return torch.from_numpy((words.astype(np.float64) * 2 + (1 - 2.0**32)) / 2.0**32).to(torch.float32)
 
 
-class Projection(nn.Module):
+class Projection(nn.Module, ABC):
     """What both kinds share: the split of D = sum of prod(shape) weights, layer by layer and row-major, into tensors of the layers' shapes."""
 
     #: What one unit of W_int, the decoder's integer sum, is worth with latents of step 1.
@@ -41,22 +42,22 @@ class Projection(nn.Module):
         self.seed, self.n, self.shapes = seed, n, tuple(tuple(s) for s in shapes)
         self.sizes = [prod(s) for s in self.shapes]
 
+    @abstractmethod
     def flat(self, latents: Tensor) -> Tensor:
         """All D weights at unit gain from latents (n,), in the latents' dtype."""
-        raise NotImplementedError
 
+    @abstractmethod
     def part(self, latents: Tensor, layer: int) -> Tensor:
         """The weight tensor of one layer at unit gain, without making the others."""
-        raise NotImplementedError
 
     def rows(self, layer: int) -> slice:
         """Where a layer's weights lie among all D."""
         start = sum(self.sizes[:layer])
         return slice(start, start + self.sizes[layer])
 
+    @abstractmethod
     def flat_sums(self, codes: Tensor) -> Tensor:
         """All D integer sums W_int, int64, of integer codes (n,)."""
-        raise NotImplementedError
 
     def split(self, flat: Tensor) -> list[Tensor]:
         return [part.view(shape) for part, shape in zip(flat.split(self.sizes), self.shapes)]
