@@ -67,9 +67,20 @@ def encode(
 @app.command()
 def decode(
     source: Decodable,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT.png", help="The file to write; the extension says how.", show_default=False)],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="OUT", help="The file to write; the extension says how: .png, .wav, .ply, .npy ...", show_default=False),
+    ],
     scale: Annotated[str, typer.Option(metavar="S", help="Zoom: a number or a fraction such as 3/2.")] = "1",
     crop: Annotated[str | None, typer.Option(metavar="X,Y,W,H", help="Only this box, in pixels before the zoom.", show_default=False)] = None,
+    grid: Annotated[
+        int | None,
+        typer.Option(min=2, max=4096, help="Occupancy, volumes: points along the longest side. (default: as stored; a mesh: at most 256)", show_default=False),
+    ] = None,
+    rate: Annotated[
+        int | None,
+        typer.Option(min=1, max=655350, metavar="HZ", help="Sound files: sampling rate, which a .doh file does not hold. (default: 44100)", show_default=False),
+    ] = None,
     threads: Threads = None,
     provider: Annotated[str, typer.Option(help="For an .onnx file: cpu or cuda.")] = "cpu",
 ) -> None:
@@ -78,6 +89,8 @@ def decode(
         raise typer.BadParameter("--provider takes cpu or cuda")
     if source.suffix.lower() != ".onnx" and provider != "cpu":
         raise typer.BadParameter("--provider is for .onnx files")
+    if source.suffix.lower() == ".onnx" and (grid, rate) != (None, None):
+        raise typer.BadParameter("--grid and --rate are for .doh files")
     with errors_in_one_line(source):
         if source.suffix.lower() == ".onnx":
             from doh.cli.onnx import decode as run_onnx
@@ -86,7 +99,7 @@ def decode(
         else:
             from doh.cli.decode import run
 
-            run(source, output, scale, crop, threads)
+            run(source, output, scale, crop, threads, grid, rate)
 
 
 @app.command()
@@ -128,11 +141,12 @@ def verify(source: DohFile, threads: Threads = None) -> None:
 def evaluate(
     source: DohFile,
     reference: Annotated[Path, typer.Argument(metavar="REFERENCE", help="The original.", show_default=False)],
+    grid: Annotated[int | None, typer.Option(min=2, max=1024, help="With a mesh: points a side. (default: as stored)", show_default=False)] = None,
     as_json: Json = False,
     threads: Threads = None,
 ) -> None:
-    """Compare a .doh file with the original: bytes, bits per pixel, PSNR, SSIM."""
+    """Compare a .doh file with the original: bytes, bits per point, PSNR; SSIM of images, IoU and Chamfer distance of occupancy, SNR of sounds."""
     with errors_in_one_line(source):
         from doh.cli.look import evaluate as run
 
-        run(source, reference, as_json, threads)
+        run(source, reference, as_json, threads, grid)

@@ -1,30 +1,90 @@
-"""`doh decode`: a file, or a box of it at any zoom, to an image or array."""
+"""`doh decode`: a file, or a box of it at any zoom, to an image, a sound, a mesh, a volume or an array."""
 
 from __future__ import annotations
 
 import os
+from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from doh import container
+from doh.cli.report import say
 from doh.errors import EncodeError
 from doh.files import check_target, read_bytes
-from doh.signals import check_signal, write_signal
+from doh.signals import check_signal, module_for, write_signal
+
+if TYPE_CHECKING:
+    import numpy as np
+
+#: A mesh is drawn from no more points along the longest side where nothing is asked for: at 512 it has millions of triangles, all of one size.
+MESH_GRID = 256
 
 
-def run(source: Path, output: Path, scale: str, crop: str | None, threads: int | None) -> None:
+def run(source: Path, output: Path, scale: str, crop: str | None, threads: int | None, points: int | None = None, rate: int | None = None) -> None:
     """Decodes `source` to `output`, whose extension names the format.
 
     `crop` is "X,Y,W,H" in pixels of the stored size; it is zoomed along: at zoom S the result has S*W x S*H pixels, to the nearest.
+    `points` is the number of points along the longest of three dimensions, in place of a scale. `rate` is that of the stored samples, in Hz, for a sound
+    file: it is zoomed along, so that the sound stays as long.
     """
     data = read_bytes(source)
     info = container.read_info(data)
-    check_signal(output, info.channels, info)
+    check_signal(output, info.channels, info, rate=rate)
     check_target(output)
+    mesh = module_for(output).__name__ == "doh.signals.meshes"
+    if points is None and mesh and scale == "1" and max(info.shape) > MESH_GRID:
+        say(f"the mesh is drawn from {MESH_GRID} of {max(info.shape)} stored points a side; all of them with --grid {max(info.shape)}")
+        points = MESH_GRID
+    if points is not None:
+        scale = scale_for(info.shape, points, scale, crop)
     grid, offset, extent = box(info.shape, scale, crop)
-    samples = container.decode(data, grid=grid, offset=offset, extent=extent, threads=threads or all_cores())
-    write_signal(output, samples, info)
+    cores = threads or all_cores()
     size = " x ".join(str(n) for n in (extent[::-1] if len(extent) == 2 else extent))
+    if mesh:
+        vertices, triangles = write_mesh(output, data, info.shape, grid, cores)
+        print(f"{output}: {vertices:,} vertices, {triangles:,} triangles around {size} points")
+        return
+    samples = container.decode(data, grid=grid, offset=offset, extent=extent, threads=cores)
+    write_signal(output, samples, info, rate=sound_rate(output, rate, info.shape, grid))
     print(f"{output}: {size}, {info.channels} channel{'s' if info.channels > 1 else ''}, {info.sample_type}")
+
+
+def scale_for(shape: tuple[int, ...], points: int, scale: str, crop: str | None) -> str:
+    """The --scale with which the longest dimension gets so many points. Raises EncodeError where that is not for this signal."""
+    if len(shape) != 3:
+        raise EncodeError(f"--grid is for occupancy and volumes; this signal has {len(shape)} dimension{'s' if len(shape) > 1 else ''}: use --scale")
+    if scale != "1" or crop is not None:
+        raise EncodeError("--grid says how many points to decode, as --scale and --crop do: give one of them")
+    return str(Fraction(points, max(shape)))
+
+
+def write_mesh(output: Path, data: bytes, shape: tuple[int, ...], grid: tuple[int, ...], threads: int) -> tuple[int, int]:
+    """Writes the surface of occupancy on a grid, decoded as the surface needs it; the stored grid as a whole, because only that has a checksum.
+
+    Returns the numbers of vertices and triangles. Raises DohError, EncodeError, FileError.
+    """
+    from doh.signals import meshes
+
+    whole = container.decode(data, threads=threads) if grid == shape else None
+
+    def layers(first: int, last: int) -> np.ndarray:
+        if whole is not None:
+            return whole[first:last, ..., 0]
+        return container.decode(data, grid=grid, offset=(first, 0, 0), extent=(last - first, *grid[1:]), threads=threads)[..., 0]
+
+    return meshes.write_surface(output, layers, (grid[0], grid[1], grid[2]))
+
+
+def sound_rate(output: Path, rate: int | None, shape: tuple[int, ...], grid: tuple[int, ...]) -> int | None:
+    """The rate to write into a sound file, in Hz; None for other files. Says which one is taken where none is given."""
+    if "rate" not in getattr(module_for(output), "WRITE_OPTIONS", ()):
+        return None
+    if rate is None:
+        from doh.signals.audio import RATE
+
+        rate = RATE
+        say(f"a .doh file does not hold the sampling rate: {rate:,} Hz is taken for it; say another with --rate")
+    return round(Fraction(rate * grid[0], shape[0]))
 
 
 def box(shape: tuple[int, ...], scale: str, crop: str | None) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:

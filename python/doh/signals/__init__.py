@@ -6,7 +6,8 @@ A module of this package has
 * `write(path, samples, info)`: samples (*shape, channels) to a file, at once or not at all; `info` has `signal` and `sample_type`;
 * `check(path, channels, info)`: raises EncodeError where write() could not: asked before a decode starts.
 
-and is imported when it is first needed. To add a kind, write the module and name its extensions in MODULES.
+and is imported when it is first needed. Where read() or write() takes more, as keywords, the module names it in READ_OPTIONS or WRITE_OPTIONS.
+To add a kind, write the module and name its extensions in MODULES.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from importlib import import_module
 from os import PathLike, fspath
 from pathlib import Path
 from types import ModuleType
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -26,6 +27,9 @@ from doh.signal import Signal
 MODULES: dict[str, tuple[str, ...]] = {
     "doh.signals.images": (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"),
     "doh.signals.arrays": (".npy",),
+    "doh.signals.audio": (".wav", ".flac", ".aiff", ".aif"),
+    "doh.signals.meshes": (".ply", ".obj", ".stl", ".off"),
+    "doh.signals.volumes": (".vtk", ".nii", ".nii.gz"),
 }
 
 
@@ -36,6 +40,8 @@ class SampleInfo(Protocol):
     def signal(self) -> str: ...
     @property
     def sample_type(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
 
 
 def extensions() -> tuple[str, ...]:
@@ -43,9 +49,16 @@ def extensions() -> tuple[str, ...]:
     return tuple(extension for known in MODULES.values() for extension in known)
 
 
+def extension_of(path: str | PathLike[str]) -> str:
+    """The extension of a file's name in lower case, with its dot; ".nii.gz" is one. Empty where there is none."""
+    suffixes = [suffix.lower() for suffix in Path(fspath(path)).suffixes]
+    double = "".join(suffixes[-2:])
+    return double if double in extensions() else suffixes[-1] if suffixes else ""
+
+
 def module_for(path: str | PathLike[str]) -> ModuleType:
     """The module that reads and writes files of this name. Raises EncodeError for an unknown extension."""
-    suffix = Path(fspath(path)).suffix.lower()
+    suffix = extension_of(path)
     for name, known in MODULES.items():
         if suffix in known:
             return import_module(name)
@@ -53,17 +66,47 @@ def module_for(path: str | PathLike[str]) -> ModuleType:
     raise EncodeError(f"{path}: {what} is not one that doh knows; it knows {' '.join(extensions())}")
 
 
-def read_signal(path: str | PathLike[str]) -> tuple[Signal, list[str]]:
-    """The samples in a file, and one sentence for each thing in it that is not kept. Raises EncodeError, FileError."""
-    signal, notes = module_for(path).read(Path(path))
-    return signal, notes
+def read_signal(path: str | PathLike[str], *, occupancy: bool = False, **options: Any) -> tuple[Signal, list[str]]:
+    """The samples in a file, and one sentence for each thing in it that is not kept. Raises EncodeError, FileError.
+
+    options: what the reader of this kind of file takes beside the path: `grid` for meshes. None means not given.
+    occupancy: whatever the file is, its samples say which points of a volume are filled: those that are not 0, of at most two values.
+    """
+    module = module_for(path)
+    signal, notes = module.read(Path(path), **_taken(path, module, "READ_OPTIONS", options))
+    return (_as_occupancy(path, signal) if occupancy else signal), notes
 
 
-def write_signal(path: str | PathLike[str], samples: np.ndarray, info: SampleInfo) -> None:
-    """Writes samples (*shape, channels) to a file, at once or not at all. Raises EncodeError where the file cannot hold them, FileError."""
-    module_for(path).write(Path(path), samples, info)
+def write_signal(path: str | PathLike[str], samples: np.ndarray, info: SampleInfo, **options: Any) -> None:
+    """Writes samples (*shape, channels) to a file, at once or not at all. Raises EncodeError where the file cannot hold them, FileError.
+
+    options: what the writer of this kind of file takes beside these: `rate` for sounds. None means not given.
+    """
+    module = module_for(path)
+    module.write(Path(path), samples, info, **_taken(path, module, "WRITE_OPTIONS", options))
 
 
-def check_signal(path: str | PathLike[str], channels: int, info: SampleInfo) -> None:
-    """Raises EncodeError where a file of this name could not hold such samples."""
-    module_for(path).check(Path(path), channels, info)
+def check_signal(path: str | PathLike[str], channels: int, info: SampleInfo, **options: Any) -> None:
+    """Raises EncodeError where a file of this name could not hold such samples, or its writer does not take the options."""
+    module = module_for(path)
+    _taken(path, module, "WRITE_OPTIONS", options)
+    module.check(Path(path), channels, info)
+
+
+def _taken(path: str | PathLike[str], module: ModuleType, which: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The options that are given. Raises EncodeError for one that the module does not take."""
+    given = {name: value for name, value in options.items() if value is not None}
+    for name in given:
+        if name not in getattr(module, which, ()):
+            raise EncodeError(f"{path}: {name!r} has no meaning for {extension_of(path)} files")
+    return given
+
+
+def _as_occupancy(path: str | PathLike[str], signal: Signal) -> Signal:
+    """The same points, as filled or not. Raises EncodeError for what cannot be meant so."""
+    if len(signal.shape) != 3 or signal.channels != 1:
+        raise EncodeError(f"{path}: occupancy has three dimensions and one channel, this has {len(signal.shape)} and {signal.channels}")
+    filled = signal.samples != 0
+    if (signal.samples[filled] != signal.samples.max()).any():
+        raise EncodeError(f"{path}: occupancy has two values, 0 and another; this file has more: compare its samples with a threshold first")
+    return Signal(filled.astype(np.uint8), "occupancy", "u1")

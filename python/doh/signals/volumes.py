@@ -1,0 +1,170 @@
+"""Volumes of three dimensions <-> samples (x, y, z, channels): VTK's legacy structured points by hand, NIfTI-1 through nibabel (the extra `volume`).
+
+What is written lies in the cube [-1, 1]^3 as docs/format.md, section 7, has it: the first sample of a dimension of g points at 1/g - 1, then every 2/g.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import math
+import re
+import warnings
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from doh.errors import EncodeError
+from doh.files import read_bytes, write_atomic
+from doh.model import DTYPE
+from doh.signal import Signal
+
+if TYPE_CHECKING:
+    from doh.signals import SampleInfo
+
+#: VTK's name of a type -> the sample type.
+_VTK_TYPES = {"unsigned_char": "u8", "unsigned_short": "u16", "short": "s16"}
+_VTK_NAMES = {"u1": "unsigned_char", **{sample_type: name for name, sample_type in _VTK_TYPES.items()}}
+_TYPE_OF = {np.dtype(np.uint8): "u8", np.dtype(np.uint16): "u16", np.dtype(np.int16): "s16"}
+#: A compressed file may not unpack to more.
+MAX_BYTES = 1 << 32
+
+
+def read(path: Path) -> tuple[Signal, list[str]]:
+    """The samples in a volume: uint8, uint16 or int16 (x, y, z, channels), kind `volume`; and a note that their place and size are not kept.
+
+    Raises EncodeError for what is no such file, is damaged or holds other types, and for NIfTI without nibabel; FileError.
+    """
+    data = read_bytes(path)
+    try:
+        samples = _read_vtk(data) if path.suffix.lower() == ".vtk" else _read_nifti(path, data)
+    except EncodeError as error:
+        raise EncodeError(f"{path}: {error}") from error
+    except MemoryError:
+        raise EncodeError(f"{path}: the volume does not fit into memory") from None
+    try:
+        return Signal(samples, "volume", _TYPE_OF[samples.dtype]), [f"{path}: only the samples are kept, not their places, sizes and names"]
+    except EncodeError as error:
+        raise EncodeError(f"{path}: {error}") from error
+
+
+def write(path: Path, samples: np.ndarray, info: SampleInfo) -> None:
+    """Writes samples (x, y, z, channels) without loss. Raises EncodeError where the file cannot hold them, FileError."""
+    if samples.ndim != 4:
+        raise EncodeError(f"{path}: a volume has three dimensions; these samples have {samples.ndim - 1}: use .npy")
+    check(path, samples.shape[-1], info)
+    if path.suffix.lower() == ".vtk":
+        write_atomic(path, _vtk(samples, info.sample_type))
+        return
+    nibabel = _nibabel()
+    spacing = [2 / n for n in samples.shape[:3]]
+    place = np.diag([*spacing, 1.0])
+    place[:3, 3] = [step / 2 - 1 for step in spacing]
+    try:
+        data = nibabel.Nifti1Image(samples[..., 0], place).to_bytes()
+    except Exception as error:  # a side longer than the format's 16 bits: HeaderDataError
+        raise EncodeError(f"{path}: {' x '.join(map(str, samples.shape[:3]))} samples cannot be written as NIfTI-1 ({_first_line(error)})") from error
+    write_atomic(path, gzip.compress(data, 6, mtime=0) if path.name.lower().endswith(".gz") else data)
+
+
+def check(path: Path, channels: int, info: SampleInfo) -> None:
+    """Raises EncodeError for samples that are not of three dimensions, for too many channels, and for NIfTI without nibabel."""
+    vtk = path.suffix.lower() == ".vtk"
+    name, most = ("VTK", 4) if vtk else ("NIfTI", 1)
+    if len(info.shape) != 3:
+        raise EncodeError(f"{path}: {name} files hold three dimensions; this signal has {len(info.shape)}; use .npy")
+    if channels > most:
+        raise EncodeError(f"{path}: {name} cannot hold {channels} channels here; use {'.vtk or ' if channels <= 4 else ''}.npy")
+    if not vtk:
+        try:
+            _nibabel()
+        except EncodeError as error:
+            raise EncodeError(f"{path}: {error}") from error
+
+
+def _vtk(samples: np.ndarray, sample_type: str) -> bytes:
+    """Samples (x, y, z, 1 to 4) as VTK's legacy structured points: big-endian, x fastest."""
+    shape, channels = samples.shape[:3], samples.shape[3]
+    lines = (
+        "# vtk DataFile Version 3.0",
+        "samples",
+        "BINARY",
+        "DATASET STRUCTURED_POINTS",
+        "DIMENSIONS {} {} {}".format(*shape),
+        "ORIGIN {!r} {!r} {!r}".format(*(1 / n - 1 for n in shape)),
+        "SPACING {!r} {!r} {!r}".format(*(2 / n for n in shape)),
+        f"POINT_DATA {math.prod(shape)}",
+        f"SCALARS samples {_VTK_NAMES[sample_type]} {channels}",
+        "LOOKUP_TABLE default",
+    )
+    values = samples.transpose(2, 1, 0, 3).astype(np.dtype(DTYPE[sample_type]).newbyteorder(">"))
+    return b"\n".join([*(line.encode() for line in lines), bytes(values.data), b""])
+
+
+_VTK_HEADER = re.compile(
+    rb"# vtk DataFile Version \d+\.\d+ *\r?\n[^\n]{0,256}\nBINARY\s+DATASET\s+STRUCTURED_POINTS\s+"
+    rb"(?P<geometry>(?:(?:DIMENSIONS|ORIGIN|SPACING|ASPECT_RATIO)(?:[ \t]+[-+.\deE]+){3}\s+){1,4})"
+    rb"POINT_DATA[ \t]+(?P<points>\d{1,12})\s+"
+    rb"SCALARS[ \t]+\S{1,256}[ \t]+(?P<type>\w{1,32})(?:[ \t]+(?P<channels>\d))?[ \t]*\r?\n"
+    rb"(?:LOOKUP_TABLE[ \t]+\S{1,256}[ \t]*\r?\n)?"
+)
+
+
+def _read_vtk(data: bytes) -> np.ndarray:
+    header = _VTK_HEADER.match(data)
+    dimensions = re.search(rb"DIMENSIONS[ \t]+(\d{1,9})[ \t]+(\d{1,9})[ \t]+(\d{1,9})\s", header["geometry"]) if header else None
+    if not header or not dimensions:
+        raise EncodeError("not a VTK file that can be read; doh reads legacy files, BINARY, of STRUCTURED_POINTS with one array of SCALARS")
+    sample_type = _VTK_TYPES.get(header["type"].decode())
+    if sample_type is None:
+        raise EncodeError(f"samples of type {header['type'].decode()}; doh stores {', '.join(_VTK_TYPES)}: scale and convert them first")
+    shape, channels = [int(n) for n in dimensions.groups()], int(header["channels"] or 1)
+    dtype = np.dtype(DTYPE[sample_type])
+    size = math.prod(shape) * channels
+    if not size or int(header["points"]) * channels != size or len(data) - header.end() < size * dtype.itemsize:
+        raise EncodeError(f"the file is damaged or cut short: {' x '.join(map(str, shape))} samples are named, {len(data) - header.end():,} bytes are there")
+    values = np.frombuffer(data, dtype.newbyteorder(">"), size, header.end()).reshape(*shape[::-1], channels)
+    return np.ascontiguousarray(values.transpose(2, 1, 0, 3), dtype)
+
+
+def _read_nifti(path: Path, data: bytes) -> np.ndarray:
+    nibabel = _nibabel()
+    try:
+        if path.name.lower().endswith(".gz"):
+            with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
+                data = stream.read(MAX_BYTES + 1)
+            if len(data) > MAX_BYTES:
+                raise EncodeError(f"it unpacks to more than {MAX_BYTES:,} bytes; such files are refused")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = nibabel.Nifti1Image.from_bytes(data)
+            slope, offset = image.header.get_slope_inter()
+            samples = np.asarray(image.dataobj.get_unscaled())
+    except (EncodeError, MemoryError):
+        raise
+    except (EOFError, zlib.error, OSError) as error:
+        raise EncodeError(f"not a NIfTI file, or damaged ({_first_line(error)})") from error
+    except Exception as error:  # nibabel raises several kinds for a damaged header
+        raise EncodeError(f"not a NIfTI-1 file that can be read, or damaged ({_first_line(error)})") from error
+    if slope not in (None, 1) or offset not in (None, 0):
+        raise EncodeError(f"its samples are to be scaled (by {slope:g}, then {offset:+g}), which doh does not store; save them unscaled")
+    dtype = samples.dtype.newbyteorder("=")
+    if dtype not in _TYPE_OF:
+        raise EncodeError(f"samples of type {samples.dtype}; doh stores uint8, uint16 and int16: scale and convert them first")
+    if samples.ndim > 3 and samples.shape[3:] != (1,) * (samples.ndim - 3):
+        raise EncodeError(f"{samples.ndim} dimensions; doh reads NIfTI volumes of three")
+    return np.ascontiguousarray(samples, dtype).reshape(*(*samples.shape, 1, 1)[:3], 1)
+
+
+def _nibabel() -> Any:
+    try:
+        import nibabel
+    except ImportError as error:
+        raise EncodeError("NIfTI files need nibabel, which is not installed: pip install 'doh[volume]'") from error
+    return nibabel
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
