@@ -13,14 +13,14 @@ from doh.errors import DohError, EncodeError
 from doh.signal import Signal
 
 if TYPE_CHECKING:
-    from doh.codec import encode
+    from doh.codec import encode, encode_many
     from doh.config import Config
     from doh.train.project import project
 
 __version__ = _version()
-__all__ = ["Config", "DohError", "EncodeError", "Info", "Signal", "__version__", "decode", "encode", "project", "read_info", "verify"]
+__all__ = ["Config", "DohError", "EncodeError", "Info", "Signal", "__version__", "decode", "encode", "encode_many", "project", "read_info", "verify"]
 
-_LAZY = {"encode": "doh.codec", "Config": "doh.config", "project": "doh.train.project"}
+_LAZY = {"encode": "doh.codec", "encode_many": "doh.codec", "Config": "doh.config", "project": "doh.train.project"}
 
 
 def __getattr__(name: str) -> object:

@@ -1,8 +1,9 @@
-"""encode(): a signal to the bytes of a .doh file. The one place where signals, training and the container meet."""
+"""encode(), encode_many(): signals to the bytes of .doh files. The one place where signals, training and the container meet."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from doh.signal import Signal
 
 if TYPE_CHECKING:
     from doh.train.fit import Progress
+    from doh.train.many import Task
 
 Source = np.ndarray | Signal | str | PathLike[str]
 
@@ -43,23 +45,106 @@ def encode(
         in all) that the file meets from below within 3 %.
     preset: "fast", "balanced", "best" or "paper"; `config` replaces it. `seed`, `device`, `threads` and every other setting of doh.config.Config by
         name change single ones.
+        `seconds` is a budget of time, counted from the call to its return: the schedule is stretched to fill it, and the number of steps follows from
+        the speed of the machine, so that the result does too. `steps` given along with it is then the most that are taken.
     checkpoint: a file for the state of the training, written every minute; remove it once the result is in a safe place. With `resume`, training
-        goes on from it, if it exists, to the very same bytes.
+        goes on from it, if it exists, to the very same bytes (with `seconds`: for what was left of the time).
 
     Raises EncodeError for an input, a setting or a budget that cannot be encoded, and where torch is missing; OSError.
     """
+    started = time.monotonic()
     signal = signal_of(source)
     changes = {"latents": latents, "bpp": bpp, "bytes": bytes, "seed": seed, "device": device, "threads": threads}
-    given = {key: value for key, value in changes.items() if value is not None}
-    settings = (config or Config.from_preset(preset)).replace(**given, **overrides)
+    settings = _settings(config or Config.from_preset(preset), changes, overrides)
+    _need_torch()
+    from doh.train.fit import fit
+
+    path = Path(checkpoint) if checkpoint is not None else None
+    return container.pack(fit(signal, settings, progress=progress, checkpoint=path, resume=resume, started=started), threads=settings.cores)
+
+
+def encode_many(
+    sources: Iterable[Source | Callable[[], Source]],
+    *,
+    latents: int | None = None,
+    bpp: float | None = None,
+    bytes: int | None = None,
+    preset: str = "balanced",
+    config: Config | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+    progress: Callable[[int, Progress], None] | None = None,
+    checkpoints: Sequence[str | PathLike[str] | None] | None = None,
+    resume: bool = False,
+    on_result: Callable[[int, bytes | Exception], None] | None = None,
+    **overrides: Any,
+) -> list[bytes | Exception]:
+    """Encodes many signals, at the same time on the CPU, one on each core, and returns for each in its place the file or the exception that it ended with.
+
+    A file is the very one that encode() makes of the same signal with the same settings, unless they have `seconds`, which is the time for each signal.
+    All have the same seed, and those of equal size the same projection, which is made once. One that cannot be encoded does not stop the others.
+
+    sources: as encode() takes them, or functions that return such a thing: they are called when its turn comes, in a thread of its own, as paths are
+        read then; so that not all signals need be in memory.
+    checkpoints: a file (or None) for each source.
+    threads: cores in all; one that is left over helps one of the last signals.
+    progress, on_result: called with the number of a source and its Progress, and its result as soon as it is there, one call at a time and in the thread
+        that called encode_many(). What they raise stops all trainings, as Ctrl-C does (checkpoints are written), and is raised again.
+    All other settings are those of encode().
+
+    Raises EncodeError for settings that are none, and where torch is missing.
+    """
+    todo = list(sources)
+    changes = {"latents": latents, "bpp": bpp, "bytes": bytes, "seed": seed, "device": device, "threads": threads}
+    settings = _settings(config or Config.from_preset(preset), changes, overrides)
+    paths = [None] * len(todo) if checkpoints is None else [None if c is None else Path(c) for c in checkpoints]
+    if len(paths) != len(todo):
+        raise EncodeError(f"{len(paths)} checkpoints for {len(todo)} signals: give one, or None, for each")
+    _need_torch()
+    from doh.train.fit import train
+    from doh.train.many import Many
+
+    own = settings.replace(threads=1)  # of one signal: what does not share `task.workers`
+
+    def work(task: Task) -> Any:
+        started, source = time.monotonic(), todo[task.number]
+        signal = signal_of(source() if callable(source) else source)
+        model = train(
+            signal,
+            own,
+            task.workers,
+            progress=task.report if progress else None,
+            checkpoint=paths[task.number],
+            resume=resume,
+            started=started,
+            stop=task.stop,
+            projection=task.projection,
+        )
+        return container.pack(model)
+
+    results: list[Any] = [None] * len(todo)
+
+    def keep(number: int, result: Any) -> None:
+        results[number] = result
+        if on_result:
+            on_result(number, result)
+
+    Many(work, len(todo), settings).run(progress or (lambda number, report: None), keep)
+    return results
+
+
+def _settings(config: Config, changes: dict[str, Any], overrides: dict[str, Any]) -> Config:
+    return config.replace(**{key: value for key, value in changes.items() if value is not None}, **overrides)
+
+
+def _need_torch() -> None:
     try:
-        from doh.train.fit import fit
+        import doh.train.fit  # noqa: F401
     except ModuleNotFoundError as error:
         if error.name not in ("torch", "safetensors"):
             raise
         raise EncodeError(f'encoding needs {error.name}, which is not installed: pip install "doh[train]"') from error
-    path = Path(checkpoint) if checkpoint is not None else None
-    return container.pack(fit(signal, settings, progress=progress, checkpoint=path, resume=resume), threads=settings.threads or 1)
 
 
 def signal_of(source: Source) -> Signal:

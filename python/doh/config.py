@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -48,7 +49,8 @@ class Config:
     gains: str = "siren"  # Initial weights: "paper" (supplement, Eq. 10 and 14), or "siren": sqrt(6) times wider from the second layer on.
 
     # Optimisation
-    steps: int = 12000  # Adam steps.
+    steps: int = 12000  # Adam steps; with `seconds` the most of them, 0 = as many as there is time for.
+    seconds: float = 0.0  # Time for the whole encode, by the clock, which then stretches the schedule; 0 = none. Results depend on the machine's speed.
     epochs: int = 0  # If not 0, this many passes over all points instead of `steps`.
     batch: int = 8192  # Grid points in a step; a signal with no more points is used whole in every step.
     sampling: str = "random"  # "random" = points drawn with replacement; "epochs" = every point once in each pass.
@@ -103,12 +105,14 @@ class Config:
         return (base or cls()).replace(**_parse(text, str(path)))
 
     def replace(self, **changes: Any) -> Config:
-        """A copy with other values. Giving one of latents, bytes and bpp clears the other two."""
+        """A copy with other values. Giving one of latents, bytes and bpp clears the other two; giving seconds clears steps and epochs that are not given."""
         for key in changes:
             if key not in KEYS:
                 raise EncodeError(f"unknown setting {key!r}{_nearest(key, KEYS)}")
         if any(changes.get(key) for key in RATES):
             changes = {**dict.fromkeys(RATES, 0), **changes}
+        if changes.get("seconds"):
+            changes = {"steps": 0, "epochs": 0, **changes}
         return dataclasses.replace(self, **changes)
 
     def set(self, assignments: Iterable[str]) -> Config:
@@ -126,6 +130,11 @@ class Config:
             except ValueError:
                 raise EncodeError(f"{key} must be {_WORDS[KEYS[key]]}, not {value.strip()!r}") from None
         return self.replace(**changes)
+
+    @property
+    def cores(self) -> int:
+        """The threads on the CPU that `threads` stands for."""
+        return self.threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -161,6 +170,7 @@ _RANGES = {
     "omega": (0, 1e6),
     "first_omega": (0, 1e6),
     "steps": (0, 1 << 40),
+    "seconds": (0, 1e9),
     "epochs": (0, 1 << 40),
     "batch": (1, 1 << 28),
     "lr_latents": (0, 1e6),

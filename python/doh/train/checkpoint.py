@@ -20,7 +20,7 @@ from doh.signal import Signal
 if TYPE_CHECKING:
     from doh.train.run import Run
 
-VERSION = 1
+VERSION = 2
 #: Settings that do not change the result.
 FREE = {"device", "threads", "checkpoint_seconds"}
 
@@ -40,6 +40,9 @@ def save(run: Run, path: Path) -> None:
         "signal": signal_hash(run.signal),
         "step": run.step,
         "latent_step": run.quantisation.latent if run.quantisation else None,
+        "elapsed": run.elapsed,
+        "share": run.share,
+        "schedule": [run.steps, run.finish_from],
     }
     tensors = {name: t.detach().cpu().contiguous() for name, t in _tensors(run).items()}
     write_atomic(path, to_bytes(tensors, {"doh": json.dumps(note)}))
@@ -69,6 +72,8 @@ def load(run: Run, path: Path) -> None:
     run.step = note["step"]
     for state in run.optimiser.state.values():
         state["step"].fill_(run.step)
+    run.elapsed, run.share = note["elapsed"], note["share"]
+    run.steps, run.finish_from = note["schedule"]
     if note["latent_step"]:
         run.quantise_at(note["latent_step"])
 

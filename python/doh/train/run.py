@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from math import ceil, cos, log2, pi
+from collections.abc import Callable
+from math import ceil, cos, inf, log2, pi
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from doh.signal import Signal
 from doh.train import fused
 from doh.train.gradient import BatchGradient, Workers
 from doh.train.plan import plan
-from doh.train.projection import KINDS, initial_latents
+from doh.train.projection import KINDS, Projection, Shapes, initial_latents
 from doh.train.quantise import Quantiser, Steps, round_through, wrap
 from doh.train.siren import Encoding, initial_gains
 
@@ -29,10 +30,15 @@ FILL = 0.97
 STEP_FACTORS, DB_PER_DOUBLING = (1.0, 0.84, 0.92, 1.09, 1.19), 2.5
 
 
+def new_projection(generator: str, seed: int, n: int, shapes: Shapes, device: torch.device) -> Projection:
+    """The projection of this kind on a device; it does not change in training, so that several runs may share one."""
+    return KINDS[generator](seed, n, shapes).to(device)
+
+
 class Run:
     """Everything that a checkpoint holds, and what follows from signal and settings. Raises EncodeError for what cannot be encoded."""
 
-    def __init__(self, signal: Signal, config: Config) -> None:
+    def __init__(self, signal: Signal, config: Config, projection: Callable[..., Projection] = new_projection) -> None:
         self.signal, self.config = signal, config
         self.device = device_of(config.device)
         self.plan = plan(signal, config)
@@ -42,10 +48,12 @@ class Run:
         self.pass_steps = ceil(self.points / self.batch)
         self.steps = config.epochs * self.pass_steps or config.steps
         self.finish_from = self.steps - int(self.steps * config.finish)
+        self.share: float | None = None  # of a training that ends by the clock: how much is over
+        self.elapsed = 0.0  # seconds spent on it, up to the last checkpoint
 
         omegas = [self.plan.first_omega] + [self.plan.omega] * (target.depth - 1)
         self.omegas = torch.tensor(omegas, device=self.device)[:, None]
-        self.projection = KINDS[config.generator](config.seed, n, target.layer_shapes).to(self.device)
+        self.projection = projection(config.generator, config.seed, n, target.layer_shapes, self.device)
         self.quantiser = Quantiser(target, self.projection, initial_gains(target, self.plan.omega, config.gains), omegas, config.bias_step)
         self.encoding = Encoding(signal.shape, target.frequencies, target.ladder, self.device)
         self.samples, low, top = _samples(signal, self.device)
@@ -74,7 +82,8 @@ class Run:
     def train(self, workers: Workers) -> None:
         """One step of Adam."""
         self.whole = False
-        factor = learning_rate(self.step, self.steps, self.pass_steps, self.config)
+        length = self.steps if self.share is None else self.step / self.share if self.share else inf
+        factor = learning_rate(self.step, length, self.pass_steps, self.config)
         for group, base in zip(self.optimiser.param_groups, self.base_rates):
             group["lr"] = base * factor
         if self.step >= self.finish_from:
@@ -91,6 +100,16 @@ class Run:
         self.loss.lerp_(loss, max(0.02, 1 / (1 + self.step)))
         self.step += 1
         self.whole = True
+
+    def pace(self, share: float) -> None:
+        """To be called before each step of a training that ends by the clock: says how much of it is over, from 0 at first up to 1, never less than before.
+
+        The schedule is stretched to as many steps as are to be expected; the finish keeps the length that it begins with.
+        """
+        self.share = share
+        if self.quantisation is None:
+            self.steps = max(self.step + 1, round(self.step / share)) if share else 1 << 40
+            self.finish_from = self.step if share and share >= 1 - self.config.finish < 1 else self.steps
 
     def draw(self) -> Tensor:
         """Row-major numbers of this step's grid points, int64."""
@@ -140,8 +159,11 @@ class Run:
     def model(self, steps: Steps, exact: bool = True) -> QuantModel:
         return self.quantiser.model(self.signal, self.latents, self.biases * self.omegas, self.output_bias, steps, exact)
 
-    def finished(self) -> QuantModel:
-        """The model to be packed: at the best step by measurement, or the one that fits the budget. Raises EncodeError when none does."""
+    def finished(self, another: Callable[[], bool] = lambda: True) -> QuantModel:
+        """The model to be packed: at the best step by measurement, or the one that fits the budget. Raises EncodeError when none does.
+
+        another: whether there is time to measure another step.
+        """
         self.check_finite()
         step = self.quantisation.latent if self.quantisation else self.preferred_step()
         budget = self.plan.budget
@@ -153,27 +175,27 @@ class Run:
             if size < budget * FILL:
                 raise EncodeError(f"{budget} bytes are more than this network can use ({size} bytes): give it a larger width, or none")
         if not budget and self.config.step_rule == "rate":
-            step = self.best_step(step)
+            step = self.best_step(step, another)
         return self.model(self.quantiser.steps(max(step, self.quantiser.finest(self.latents))))
 
-    def best_step(self, step: float) -> float:
+    def best_step(self, step: float, another: Callable[[], bool] = lambda: True) -> float:
         """Of some steps around `step` the one with the best file: decoded by the integer decoder, PSNR weighed against bytes (DB_PER_DOUBLING)."""
 
         def merit(candidate: float) -> float:
             model = self.model(self.quantiser.steps(candidate))
             data = pack_unsealed(model)
-            decoded = decode_unsealed(data, model, self.config.threads or 1)
+            decoded = decode_unsealed(data, model, self.config.cores)
             return psnr(decoded, self.signal.samples, TOP[self.signal.sample_type]) - DB_PER_DOUBLING * log2(len(data))
 
         finest = self.quantiser.finest(self.latents)
-        return max((max(step * factor, finest) for factor in STEP_FACTORS), key=merit)
+        return max((max(step * factor, finest) for factor in STEP_FACTORS if another()), key=merit, default=step)
 
     def check_finite(self) -> None:
         if not (torch.isfinite(self.loss) and torch.isfinite(self.latents).all()):
             raise EncodeError(f"training went out of bounds before step {self.step}: use a smaller lr_latents or lr_biases")
 
 
-def learning_rate(step: int, steps: int, pass_steps: int, config: Config) -> float:
+def learning_rate(step: int, steps: float, pass_steps: int, config: Config) -> float:
     """The factor on both learning rates at a step."""
     warm = min(1.0, (step + 1) / max(1.0, config.warmup * steps))
     if config.schedule == "exponential":
