@@ -1,0 +1,167 @@
+"""Trainings that end by the clock, with a clock of the tests' own that only steps, files and decodes move."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("safetensors")
+
+from doh import EncodeError, Signal, container  # noqa: E402
+from doh.config import Config  # noqa: E402
+from doh.container import pack  # noqa: E402
+from doh.train import fit as fit_module  # noqa: E402
+from doh.train import pace as pace_module  # noqa: E402
+from doh.train import run as run_module  # noqa: E402
+from doh.train.fit import fit  # noqa: E402
+from doh.train.run import Run, learning_rate  # noqa: E402
+
+SIGNAL = Signal(np.random.default_rng(0).integers(0, 256, (12, 10, 3), np.uint8), "image", "u8")
+CONFIG = Config(latents=90, batch=32, threads=1, checkpoint_seconds=1e6).replace(seconds=20.0)
+
+
+class World:
+    """A machine on which a step takes `step` seconds (a number, or a function of the time), a decode `decode`, making a file `file`."""
+
+    def __init__(self, monkeypatch, step=0.1, decode=0.0, file=0.0) -> None:
+        self.now, self.step, self.trace = 1000.0, step, []
+        train = Run.train
+
+        def training(run, workers):
+            train(run, workers)
+            self.trace.append(SimpleNamespace(step=run.step, share=run.share, rate=run.optimiser.param_groups[0]["lr"], rounded=bool(run.quantisation)))
+            self.now += self.step(self.now) if callable(self.step) else self.step
+
+        def slow(do, seconds):
+            def slowly(*arguments):
+                self.now += seconds
+                return do(*arguments)
+
+            for module in (pace_module, run_module):
+                monkeypatch.setattr(module, do.__name__, slowly)
+
+        monkeypatch.setattr(Run, "train", training)
+        slow(container.decode_unsealed, decode)
+        slow(container.pack_unsealed, file)
+
+    def clock(self) -> float:
+        return self.now
+
+    def fit(self, config: Config = CONFIG, **options):
+        """Seconds that a training took, and its model."""
+        options = {"started": self.now, "clock": self.clock} | options
+        model = fit(SIGNAL, config, **options)
+        return self.now - options["started"], model
+
+
+def shares(world: World) -> list[float]:
+    return [t.share for t in world.trace]
+
+
+@pytest.mark.parametrize("step", [0.02, 0.1, 0.9, lambda now: 0.05 if now < 1010 else 0.4, lambda now: 0.4 if now < 1004 else 0.03], ids=range(5))
+def test_the_time_is_used_and_kept(step, monkeypatch):
+    world = World(monkeypatch, step)
+    used, _ = world.fit()
+    assert 0.9 * 20 <= used <= 20
+    assert shares(world) == sorted(shares(world)) and shares(world)[0] == 0 and shares(world)[-1] > (0.98 if step in (0.02, 0.1) else 0.8)
+
+
+def test_the_schedule_fills_the_time(monkeypatch):
+    world = World(monkeypatch, 0.02)
+    world.fit(CONFIG.replace(warmup=0.05))
+    rates = [t.rate / CONFIG.lr_latents for t in world.trace]
+    top = rates.index(max(rates))
+    assert 0.04 < world.trace[top].share < 0.06 and max(rates) > 0.98 and rates[-1] < 1e-3
+    assert rates[: top + 1] == sorted(rates[: top + 1]) and rates[top:] == sorted(rates[top:], reverse=True)
+    assert max(abs(a - b) for a, b in zip(rates[top:], rates[top + 1 :])) < 0.002  # without a jump
+    for t in world.trace[100:]:
+        assert t.rate / CONFIG.lr_latents == pytest.approx(learning_rate(t.step - 1, (t.step - 1) / t.share, 1, CONFIG.replace(warmup=0.05)))
+    rounded = [t.share for t in world.trace if t.rounded]
+    assert 0.85 <= rounded[0] < 0.86 and len(rounded) == pytest.approx(0.15 * len(world.trace), rel=0.02)
+
+
+def test_the_schedule_follows_a_change_of_speed_without_a_jump(monkeypatch):
+    world = World(monkeypatch, lambda now: 0.02 if now < 1010 else 0.1)
+    world.fit()
+    assert 500 + 80 < len(world.trace) < 500 + 110
+    assert max(b - a for a, b in zip(shares(world), shares(world)[1:])) < 0.006
+
+
+@pytest.mark.parametrize("decode", [0.01, 0.3, 1.5])
+def test_time_is_kept_for_the_end(decode, monkeypatch):
+    """What is measured: files decoded at the end, as many as a tenth of the time has room for; and one decode after fit(), for the checksum."""
+    decoded = []
+    world = World(monkeypatch, 0.05, decode)
+    monkeypatch.setattr(pace_module.Pace, "another", lambda self, do=pace_module.Pace.another: (decoded.append(do(self)), decoded[-1])[1])
+    used, _ = world.fit()
+    assert 0.9 * 20 <= used + decode <= 20
+    assert sum(decoded) == {0.01: 5, 0.3: 5, 1.5: 0}[decode]
+
+
+def test_a_slow_bisection_is_provided_for(monkeypatch):
+    world = World(monkeypatch, 0.05, 0.1, 0.05)
+    used, model = world.fit(CONFIG.replace(bytes=300))
+    assert 0.9 * 20 <= used + 0.2 <= 20 and 0.97 * 300 <= len(pack(model)) <= 300
+
+
+def test_steps_are_a_limit_only_where_they_are_given(monkeypatch):
+    world = World(monkeypatch, 0.05)
+    used, _ = world.fit(CONFIG.replace(steps=40))
+    assert world.trace[-1].step == 40 and used < 5 and 0 < world.trace[-1].rate / CONFIG.lr_latents < 0.01
+    assert shares(world) == pytest.approx([i / 40 for i in range(40)])
+    assert Config(steps=70, epochs=3).replace(seconds=5).steps == 0 == Config(steps=70, epochs=3).replace(seconds=5).epochs
+    assert Config().set(["steps=70", "seconds=5"]).steps == 70 == Config().replace(seconds=5).set(["steps=70"]).steps
+
+
+def test_too_little_time(monkeypatch):
+    world = World(monkeypatch, 0.05)
+    started = world.now - 19.9
+    with pytest.raises(EncodeError, match=r"20 s are too few for this signal: 19.9 s went before the first step"):
+        world.fit(started=started)
+    assert world.trace == []
+    one = World(monkeypatch, 100.0)
+    one.fit()
+    assert len(one.trace) == 1  # nobody could know
+
+
+@pytest.mark.parametrize("at", [1, 60, 175])
+@pytest.mark.parametrize("changes", [{}, {"latents": 0, "bytes": 300}], ids=str)
+def test_resumed_for_what_was_left(at, changes, tmp_path, monkeypatch):
+    config, path = CONFIG.replace(**changes), tmp_path / "state"
+    undisturbed = World(monkeypatch)
+    wanted = undisturbed.fit(config)
+    monkeypatch.undo()
+    world = World(monkeypatch)
+    reports = []
+
+    def stop(report):
+        reports.append(report)
+        if world.trace[-1].step >= at:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(fit_module, "REPORT_SECONDS", 0)
+        world.fit(config, checkpoint=path, progress=stop)
+    assert world.now - 1000 == pytest.approx(0.1 * at) and world.trace[-1].step == at
+    first = world.now - 1000
+    world.now += 500
+    used, model = world.fit(config, checkpoint=path, resume=True)
+    assert first + used == pytest.approx(wanted[0], abs=0.21)
+    assert len(world.trace) == pytest.approx(len(undisturbed.trace), abs=2)
+    assert all(abs(a - b) < 0.011 for a, b in zip(shares(world), shares(undisturbed))) and shares(world) == sorted(shares(world))
+    assert [t.rounded for t in world.trace].index(True) == pytest.approx([t.rounded for t in undisturbed.trace].index(True), abs=2)
+    if "bytes" in changes:
+        assert 0.97 * 300 <= len(pack(model)) <= 300
+
+
+def test_reports_tell_the_time_that_is_left(monkeypatch):
+    monkeypatch.setattr(fit_module, "REPORT_SECONDS", 0)
+    world, reports = World(monkeypatch, 0.05), []
+    world.fit(progress=lambda r: reports.append((r, world.now - 1000)))
+    for report, now in reports:
+        assert report.step <= report.steps and report.remaining_s == pytest.approx(20 - now)
+    middle = reports[len(reports) // 2][0]
+    assert middle.steps == pytest.approx(len(world.trace), rel=0.02) and reports[-1][0].phase == "quantise"
