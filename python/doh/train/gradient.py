@@ -12,27 +12,61 @@ import torch
 from torch import Tensor
 
 from doh.model import Target
+from doh.train.engine import FirstThatRuns
 from doh.train.fused import FusedGradient
+from doh.train.graphs import Graphed
 from doh.train.siren import Backpropagation, Encoding
 
 #: Points in one piece of a batch on the CPU: fits the cache, and is the same whatever the number of threads, so that results do not depend on that.
 CHUNK = 2048
 
+#: (point numbers, weights of each layer, biases, output bias, workers) -> the loss and its gradients.
+Step = Callable[..., tuple[Tensor, list[Tensor]]]
+
 
 class BatchGradient:
-    """Mean squared error over a batch and its gradients, in pieces. Neither the pieces nor the order of their sum depend on the number of threads.
+    """Mean squared error over a batch and its gradients, by one of several steps. Nothing depends on the number of threads.
 
-    samples: (points, channels) as stored; (sample - low) / top is what the network is to give. `fused`: by the compiled step, on the CPU.
+    samples: (points, channels) as stored; (sample - low) / top is what the network is to give. `fused` is True for the compiled step, on the CPU, False
+    for torch's, or names the steps to try (doh.train.engine.steps_for).
     """
 
-    def __init__(self, target: Target, encoding: Encoding, samples: Tensor, low: float, top: float, batch: int, fused: bool = False) -> None:
-        self.fused = FusedGradient(target, encoding, samples, low, top) if fused else None
+    def __init__(self, target: Target, encoding: Encoding, samples: Tensor, low: float, top: float, batch: int, fused: bool | Sequence[str] = False) -> None:
+        names = fused if not isinstance(fused, bool) else ("compiled",) if fused else ("eager",)
+        self.fused = FusedGradient(target, encoding, samples, low, top) if names[0] == "compiled" else None
+        self.target, self.encoding, self.samples, self.low, self.top, self.batch = target, encoding, samples, low, top, batch
+        makers: dict[str, Callable[[], Step]] = {"triton": self._triton, "graph": self._graph, "eager": self._eager}
+        self.step = FirstThatRuns([(name, makers[name]) for name in names if name in makers])
+
+    def __call__(self, points: Tensor, weights: Sequence[Tensor], biases: Tensor, output_bias: Tensor, workers: Workers) -> tuple[Tensor, list[Tensor]]:
+        """The loss, and its gradients for all weights (D,), biases (depth, width) and output bias, over row-major point numbers (batch,)."""
         if self.fused:
-            return
-        self.target, self.encoding, self.samples, self.low, self.top = target, encoding, samples, low, top
-        self.device = samples.device
-        self.chunk = min(CHUNK, batch) if self.device.type == "cpu" else batch
-        self.pieces = ceil(batch / self.chunk)
+            return self.fused(points, weights, biases, output_bias, workers.threads)
+        return self.step(points, weights, biases, output_bias, workers)
+
+    def _triton(self) -> Step:
+        from doh.train.triton_step import TritonGradient
+
+        step = TritonGradient(self.target, self.encoding, self.samples, self.low, self.top)
+        return lambda points, weights, biases, output_bias, workers: step(points, weights, biases, output_bias)
+
+    def _graph(self) -> Step:
+        eager = _Eager(self)
+        graph = Graphed(lambda points, biases, output_bias, *weights: eager(points, weights, biases, output_bias, Workers(1, None)))
+        device = self.samples.device
+        return lambda points, weights, biases, output_bias, workers: graph(points.to(device, non_blocking=True), biases, output_bias, *weights)
+
+    def _eager(self) -> Step:
+        return _Eager(self)
+
+
+class _Eager:
+    """The gradient by torch, in pieces on the CPU. Neither the pieces nor the order of their sum depend on the number of threads."""
+
+    def __init__(self, of: BatchGradient) -> None:
+        self.of, target, self.device = of, of.target, of.samples.device
+        self.chunk = min(CHUNK, of.batch) if self.device.type == "cpu" else of.batch
+        self.pieces = ceil(of.batch / self.chunk)
         biases = [(target.depth, target.width), (target.channels,)]
         self.shapes = [*target.layer_shapes, *biases]
         sizes = [prod(shape) for shape in self.shapes]
@@ -43,20 +77,18 @@ class BatchGradient:
         self.workers: list[Backpropagation] = []
 
     def __call__(self, points: Tensor, weights: Sequence[Tensor], biases: Tensor, output_bias: Tensor, workers: Workers) -> tuple[Tensor, list[Tensor]]:
-        """The loss, and its gradients for all weights (D,), biases (depth, width) and output bias, over row-major point numbers (batch,)."""
-        if self.fused:
-            return self.fused(points, weights, biases, output_bias, workers.threads)
+        of = self.of
         pieces = points.split(self.chunk)
-        total = len(points) * self.target.channels
+        total = len(points) * of.target.channels
         count = min(workers.threads, len(pieces))
         while len(self.workers) < count:
-            self.workers.append(Backpropagation(self.target, self.chunk, self.device))
+            self.workers.append(Backpropagation(of.target, self.chunk, self.device))
 
         def work(worker: int) -> None:
             for i in range(worker, len(pieces), count):
                 piece = pieces[i].to(self.device, non_blocking=True)
-                wanted = (self.samples[piece].to(torch.float32) - self.low) / self.top
-                inputs = self.encoding(piece)
+                wanted = (of.samples[piece].to(torch.float32) - of.low) / of.top
+                inputs = of.encoding(piece)
                 self.errors[i] = self.workers[worker](inputs, wanted, weights, biases, output_bias, self.views[i], 1 / total)
 
         workers.run(work, count)

@@ -8,15 +8,20 @@ have the variance of U(-1, 1), which is 1/3. A layer's weights are its gain time
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from importlib.util import find_spec
 from math import prod, sqrt
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from doh import _core
+
+if TYPE_CHECKING:
+    from doh.train.triton_dense import DenseMatrix
 
 #: Entries of a dense matrix that are held in floating point at one time.
 CHUNK_ENTRIES = 1 << 20
@@ -44,11 +49,11 @@ class Projection(nn.Module, ABC):
 
     @abstractmethod
     def flat(self, latents: Tensor) -> Tensor:
-        """All D weights at unit gain from latents (n,), in the latents' dtype."""
+        """All D weights at unit gain from latents (n,), in the latents' dtype; (S, D) from latents (S, n), the same to rounding as one by one."""
 
     @abstractmethod
     def part(self, latents: Tensor, layer: int) -> Tensor:
-        """The weight tensor of one layer at unit gain, without making the others."""
+        """The weight tensor of one layer at unit gain, without making the others. Latents (S, n) give S of it."""
 
     def rows(self, layer: int) -> slice:
         """Where a layer's weights lie among all D."""
@@ -60,7 +65,7 @@ class Projection(nn.Module, ABC):
         """All D integer sums W_int, int64, of integer codes (n,)."""
 
     def split(self, flat: Tensor) -> list[Tensor]:
-        return [part.view(shape) for part, shape in zip(flat.split(self.sizes), self.shapes)]
+        return [part.view(*flat.shape[:-1], *shape) for part, shape in zip(flat.split(self.sizes, -1), self.shapes)]
 
     def forward(self, latents: Tensor, gain: Tensor | float = 1.0) -> list[Tensor]:
         """One weight tensor for each layer. `gain` is a number, or (D,) for a gain of each layer's own (see `spread`)."""
@@ -98,7 +103,7 @@ class TiedProjection(Projection):
 
     def part(self, latents: Tensor, layer: int) -> Tensor:
         rows = self.rows(layer)
-        return (latents[self.index[rows]] * self.sign[rows]).view(self.shapes[layer])
+        return (latents[..., self.index[rows]] * self.sign[rows]).view(*latents.shape[:-1], *self.shapes[layer])
 
     def flat_sums(self, codes: Tensor) -> Tensor:
         return self.sign.to(torch.int64) * codes.to(torch.int64)[self.index]
@@ -110,37 +115,70 @@ class _Tied(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, latents: Tensor, index: Tensor, sign: Tensor, inverse: Tensor) -> Tensor:
         ctx.save_for_backward(sign, inverse)
-        ctx.n = len(latents)
-        return latents[index] * sign
+        ctx.shape = latents.shape
+        return latents[..., index] * sign
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         sign, inverse = ctx.saved_tensors
-        padded = torch.cat([grad * sign, grad.new_zeros(1)])
-        return padded[inverse].view(-1, ctx.n).sum(0), None, None, None
+        padded = torch.nn.functional.pad(grad * sign, (0, 1))
+        return padded[..., inverse].view(*ctx.shape[:-1], -1, ctx.shape[-1]).sum(-2), None, None, None
+
+
+def makes_anew(device: torch.device) -> bool:
+    """Whether the dense matrix is made anew in every product, and stored nowhere: on GPUs where Triton is installed."""
+    return device.type == "cuda" and find_spec("triton") is not None
 
 
 class DenseProjection(Projection):
-    """The paper's fixed random matrix B_l for each layer (Eq. 2), held as bytes u; an entry is (2u - 255)/256, uniform in (-1, 1) (section 5.2)."""
+    """The paper's fixed random matrix B_l for each layer (Eq. 2), as bytes u; an entry is (2u - 255)/256, uniform in (-1, 1) (section 5.2).
 
-    entries: Tensor  # uint8 (D, n)
+    They are held in memory, but on a GPU with Triton every product makes them anew.
+    """
+
+    entries: Tensor | None  # uint8 (D, n)
 
     def __init__(self, seed: int, n: int, shapes: Shapes) -> None:
         super().__init__(seed, n, shapes)
-        rows = [torch.from_numpy(np.array(_core.dense_bytes(seed, layer, 0, size, n))) for layer, size in enumerate(self.sizes)]
-        self.register_buffer("entries", torch.cat(rows), persistent=False)
+        self.register_buffer("entries", self._entries(), persistent=False)
         self.unit = sqrt(3 / n) / 256  # Var(sum of n products of two U(-1, 1)) = n/9, wanted is 1/3
 
+    def _entries(self) -> Tensor:
+        """uint8 (D, n)."""
+        return torch.cat([torch.from_numpy(np.array(_core.dense_bytes(self.seed, layer, 0, size, self.n))) for layer, size in enumerate(self.sizes)])
+
+    def _apply(self, function: Callable[[Tensor], Tensor], recurse: bool = True) -> DenseProjection:
+        """What .to() calls. The bytes stay behind where they are not needed."""
+        device = function(torch.empty(0)).device
+        self.entries = None if makes_anew(device) else self._entries() if self.entries is None else self.entries
+        self.__dict__.pop("matrix", None)
+        self.device = device
+        super()._apply(function, recurse)
+        return self
+
+    @cached_property
+    def matrix(self) -> DenseMatrix:
+        """The kernels' view of the matrix."""
+        from doh.train.triton_dense import DenseMatrix
+
+        return DenseMatrix(self.seed, self.n, self.sizes, self.device)
+
+    def _times(self, latents: Tensor, rows: slice = slice(None)) -> Tensor:
+        if self.entries is None:
+            wide = latents.to(torch.promote_types(latents.dtype, torch.float32))
+            return _Anew.apply(wide, self.matrix, rows).to(latents.dtype)
+        return _Dense.apply(latents, self.entries[rows])
+
     def flat(self, latents: Tensor) -> Tensor:
-        return _Dense.apply(latents, self.entries) * self.unit
+        return self._times(latents) * self.unit
 
     def part(self, latents: Tensor, layer: int) -> Tensor:
-        return (_Dense.apply(latents, self.entries[self.rows(layer)]) * self.unit).view(self.shapes[layer])
+        return (self._times(latents, self.rows(layer)) * self.unit).view(*latents.shape[:-1], *self.shapes[layer])
 
     def flat_sums(self, codes: Tensor) -> Tensor:
         # exact in float64: every partial sum is an integer below 2^36
-        return _Dense.apply(codes.to(torch.float64), self.entries).to(torch.int64)
+        return self._times(codes.to(torch.float64)).to(torch.int64)
 
 
 class _Dense(torch.autograd.Function):
@@ -149,21 +187,36 @@ class _Dense(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, latents: Tensor, entries: Tensor) -> Tensor:
         ctx.save_for_backward(entries)
-        total = 255 * latents.sum()
-        return torch.cat([2 * (rows.to(latents.dtype) @ latents) - total for rows in _chunks(entries)])
+        total = 255 * latents.sum(-1, keepdim=True)
+        return torch.cat([2 * (latents @ rows.to(latents.dtype).t()) - total for rows in _chunks(entries)], -1)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (entries,) = ctx.saved_tensors
-        result = grad.new_zeros(entries.shape[1])
+        result = grad.new_zeros(*grad.shape[:-1], entries.shape[1])
         for rows, part in zip(_chunks(entries), _chunks(grad, entries.shape[1])):
-            result.addmv_(rows.to(grad.dtype).t(), part)
-        return 2 * result - 255 * grad.sum(), None
+            result += part @ rows.to(grad.dtype)
+        return 2 * result - 255 * grad.sum(-1, keepdim=True), None
+
+
+class _Anew(torch.autograd.Function):
+    """The same by the kernels of doh.train.triton_dense."""
+
+    @staticmethod
+    def forward(ctx: Any, latents: Tensor, matrix: DenseMatrix, rows: slice) -> Tensor:
+        ctx.matrix, ctx.rows = matrix, rows
+        return matrix.times(latents.reshape(-1, latents.shape[-1]), rows).view(*latents.shape[:-1], -1)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        found = ctx.matrix.transposed_times(grad.reshape(-1, grad.shape[-1]), ctx.rows)
+        return found.view(*grad.shape[:-1], -1), None, None
 
 
 def _chunks(tensor: Tensor, row_length: int = 0) -> tuple[Tensor, ...]:
-    return tensor.split(max(1, CHUNK_ENTRIES // (row_length or tensor.shape[1])))
+    return tensor.split(max(1, CHUNK_ENTRIES // (row_length or tensor.shape[1])), 0 if not row_length else -1)
 
 
 KINDS: dict[str, type[Projection]] = {"tied": TiedProjection, "dense": DenseProjection}

@@ -15,7 +15,7 @@ from doh.errors import EncodeError
 from doh.metrics import psnr
 from doh.model import TOP, QuantModel
 from doh.signal import Signal
-from doh.train import fused
+from doh.train.engine import steps_for
 from doh.train.gradient import BatchGradient, Workers
 from doh.train.plan import plan
 from doh.train.projection import KINDS, Projection, Shapes, initial_latents
@@ -57,7 +57,7 @@ class Run:
         self.quantiser = Quantiser(target, self.projection, initial_gains(target, self.plan.omega, config.gains), omegas, config.bias_step)
         self.encoding = Encoding(signal.shape, target.frequencies, target.ladder, self.device)
         self.samples, low, top = _samples(signal, self.device)
-        self.gradient = BatchGradient(target, self.encoding, self.samples, low, top, self.batch, uses_fused(config.engine, self.device))
+        self.gradient = BatchGradient(target, self.encoding, self.samples, low, top, self.batch, steps_for(config.engine, self.device, target))
 
         self.latents = initial_latents(config.seed, n).to(self.device).requires_grad_()
         self.biases = torch.zeros(target.depth, target.width, device=self.device, requires_grad=True)
@@ -213,14 +213,6 @@ def device_of(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise EncodeError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
     return device
-
-
-def uses_fused(engine: str, device: torch.device) -> bool:
-    """Whether gradients, by this setting, come from the compiled step. Raises EncodeError where it is asked for and cannot be."""
-    able = device.type == "cpu" and fused.available()
-    if engine == "fused" and not able:
-        raise EncodeError(f"engine = fused {'is for the CPU' if device.type != 'cpu' else 'is missing from this installation'}: use auto")
-    return able and engine != "eager"
 
 
 def _samples(signal: Signal, device: torch.device) -> tuple[Tensor, float, float]:

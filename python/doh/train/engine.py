@@ -1,0 +1,74 @@
+"""Which step gives a training its gradients (setting `engine`), and what happens on a GPU when one cannot run."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from doh.errors import EncodeError
+from doh.model import Target
+from doh.train import fused
+
+#: Units of a layer that the Triton kernels take at most.
+TRITON_WIDTH = 256
+
+
+def steps_for(engine: str, device: torch.device, target: Target) -> tuple[str, ...]:
+    """The steps to try by this setting, best first: "compiled" (CPU), "triton", "graph" (CUDA), "eager".
+
+    Raises EncodeError where engine = fused asks for what this installation or device does not have.
+    """
+    if device.type == "cpu":
+        able, reason = fused.available(), "is missing from this installation"
+    else:
+        able, reason = device.type == "cuda" and find_spec("triton") is not None, f"needs Triton on {device.type}, which is not installed"
+        if able and target.width > TRITON_WIDTH:
+            able, reason = False, f"takes at most {TRITON_WIDTH} units on {device.type}, not {target.width}"
+    best = "compiled" if device.type == "cpu" else "triton"
+    if engine == "fused":
+        if not able:
+            raise EncodeError(f"engine = fused {reason}: use auto")
+        return (best,)
+    if engine == "eager":
+        return ("eager",)
+    graph = ("graph",) if device.type == "cuda" else ()
+    return (*((best,) if able else ()), *graph, "eager")
+
+
+class FirstThatRuns:
+    """Calls the first of some steps; one that fails in its first call gives way to the next, with a warning. The last may fail.
+
+    What a GPU, its driver and Triton do together shows in the first launch only: a kernel may need more memory than a multiprocessor has, or a C compiler
+    that is missing.
+    """
+
+    def __init__(self, steps: Sequence[tuple[str, Callable[[], Callable[..., tuple[Tensor, list[Tensor]]]]]]) -> None:
+        self.steps = list(steps)
+        self.ready: Callable[..., tuple[Tensor, list[Tensor]]] | None = None
+
+    @property
+    def name(self) -> str:
+        """Of the step in use, or the one to be tried next."""
+        return self.steps[0][0]
+
+    def __call__(self, *arguments: Any) -> tuple[Tensor, list[Tensor]]:
+        while self.ready is None:
+            name, make = self.steps[0]
+            try:
+                step = make()
+                result = step(*arguments)
+            except Exception as error:
+                if len(self.steps) == 1:
+                    raise
+                del self.steps[0]
+                text = (str(error).strip().splitlines() or [""])[0]
+                warnings.warn(f"the training step {name!r} cannot run here, {self.name!r} takes its place ({type(error).__name__}: {text})", stacklevel=2)
+                continue
+            self.ready = step
+            return result
+        return self.ready(*arguments)
