@@ -40,7 +40,7 @@ def read(path: Path) -> tuple[Signal, list[str]]:
     soundfile = _soundfile(path)
     data = read_bytes(path)
     try:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
+        with soundfile.SoundFile(_Stream(data)) as file:
             rate, subtype, frames, channels = file.samplerate, file.subtype, file.frames, file.channels
             dtype = "int16" if subtype in _EXACT else "int32" if subtype in _INTEGERS else "float64"
             blocks = []
@@ -89,6 +89,16 @@ def check(path: Path, channels: int, info: SampleInfo) -> None:
     if channels > most:
         raise EncodeError(f"{path}: {name} cannot hold {channels} channels; use {'.wav or ' if channels <= 32 else ''}.npy")
     _soundfile(path)
+
+
+class _Stream(io.BytesIO):
+    """Bytes that a damaged header may ask for at a negative place: the position stays, libsndfile notices, and no traceback is printed on the way."""
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        try:
+            return super().seek(offset, whence)
+        except (ValueError, OverflowError):
+            return self.tell()
 
 
 def _to_16_bit(samples: np.ndarray, path: Path) -> tuple[np.ndarray, int]:

@@ -69,6 +69,8 @@ def read_mesh(path: Path) -> Mesh:
         raise EncodeError(f"{path}: not a mesh that can be read, or damaged ({_first_line(error)})") from error
     if not len(faces) or faces.min() < 0 or faces.max() >= len(vertices):
         raise EncodeError(f"{path}: {'triangles name vertices that are not there' if len(faces) else 'there are no triangles in it'}")
+    if vertices.shape != (len(vertices), 3):
+        raise EncodeError(f"{path}: its vertices do not have three coordinates")
     used, numbers = np.unique(faces, return_inverse=True)
     try:
         placed, shift, factor = voxels.normalised(vertices[used])

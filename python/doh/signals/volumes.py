@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import gzip
 import io
+import logging
 import math
 import re
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -137,10 +140,9 @@ def _read_nifti(path: Path, data: bytes) -> np.ndarray:
                 data = stream.read(MAX_BYTES + 1)
             if len(data) > MAX_BYTES:
                 raise EncodeError(f"it unpacks to more than {MAX_BYTES:,} bytes; such files are refused")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _quietly(nibabel.imageglobals.logger):
             image = nibabel.Nifti1Image.from_bytes(data)
-            slope, offset = image.header.get_slope_inter()
+            slope, offset = image.dataobj.slope, image.dataobj.inter
             samples = np.asarray(image.dataobj.get_unscaled())
     except (EncodeError, MemoryError):
         raise
@@ -148,7 +150,7 @@ def _read_nifti(path: Path, data: bytes) -> np.ndarray:
         raise EncodeError(f"not a NIfTI file, or damaged ({_first_line(error)})") from error
     except Exception as error:  # nibabel raises several kinds for a damaged header
         raise EncodeError(f"not a NIfTI-1 file that can be read, or damaged ({_first_line(error)})") from error
-    if slope not in (None, 1) or offset not in (None, 0):
+    if (slope, offset) != (1, 0):
         raise EncodeError(f"its samples are to be scaled (by {slope:g}, then {offset:+g}), which doh does not store; save them unscaled")
     dtype = samples.dtype.newbyteorder("=")
     if dtype not in _TYPE_OF:
@@ -156,6 +158,19 @@ def _read_nifti(path: Path, data: bytes) -> np.ndarray:
     if samples.ndim > 3 and samples.shape[3:] != (1,) * (samples.ndim - 3):
         raise EncodeError(f"{samples.ndim} dimensions; doh reads NIfTI volumes of three")
     return np.ascontiguousarray(samples, dtype).reshape(*(*samples.shape, 1, 1)[:3], 1)
+
+
+@contextmanager
+def _quietly(logger: logging.Logger) -> Iterator[None]:
+    """Without remarks on odd but readable headers."""
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _nibabel() -> Any:
