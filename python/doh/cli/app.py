@@ -39,29 +39,37 @@ def _all(version: Annotated[bool, typer.Option("--version", callback=_version, i
 
 @app.command()
 def encode(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="PNG, JPEG, WebP, TIFF or BMP image, or a .npy array.", show_default=False)],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT.doh", help="The file to write.", show_default=False)],
+    sources: Annotated[list[Path], typer.Argument(metavar="IN...", help="PNG, JPEG, WebP, TIFF or BMP images, or .npy arrays.", show_default=False)],
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="OUT.doh|DIR/", help="The file to write; a folder for DIR/<name of IN>.doh.", show_default=False)
+    ],
     latents: Annotated[int | None, typer.Option(min=1, help="Budget: so many latent numbers.", show_default=False)] = None,
     bpp: Annotated[float | None, typer.Option(help="Budget: at most so many bits per pixel in the file.", show_default=False)] = None,
     size: Annotated[int | None, typer.Option("--bytes", min=1, help="Budget: at most so many bytes.", show_default=False)] = None,
     preset: Annotated[str | None, typer.Option(help="paper, fast, balanced or best. (default: balanced)", show_default=False)] = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE.toml", help="Settings from a file.", show_default=False)] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option("--time", metavar="SECONDS", help="Be done in this time, for each IN, with as many steps as that allows.", show_default=False),
+    ] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting; repeatable.", show_default=False)] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the projection and of the run.", show_default=False)] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Threads = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint OUT.doh.ckpt of an interrupted run.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoints OUT.doh.ckpt of an interrupted run.")] = False,
 ) -> None:
-    """Encode an image into a .doh file."""
+    """Encode an image into a .doh file, or many into a folder, one on each core."""
     if sum(budget is not None for budget in (latents, bpp, size)) > 1:
         raise typer.BadParameter("give one of --latents, --bpp and --bytes")
     if bpp is not None and not bpp > 0:
         raise typer.BadParameter("--bpp takes a positive number")
+    if seconds is not None and not seconds > 0:
+        raise typer.BadParameter("--time takes a positive number of seconds")
     with errors_in_one_line():
         from doh.cli.encode import run
 
-        options = {"latents": latents, "bpp": bpp, "bytes": size, "seed": seed, "device": device, "threads": threads}
-        run(source, output, preset, config, settings or [], resume, options)
+        options = {"latents": latents, "bpp": bpp, "bytes": size, "seconds": seconds, "seed": seed, "device": device, "threads": threads}
+        run(sources, output, preset, config, settings or [], resume, options)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,12 +19,25 @@ if TYPE_CHECKING:
     from doh.config import Config
 
 
-def run(source: Path, output: Path, preset: str | None, config: Path | None, settings: list[str], resume: bool, options: dict[str, Any]) -> None:
-    """Encodes `source` to `output`. `options` holds the configuration's keys that have an option of their own; None = not given.
+def run(sources: list[Path], output: str, preset: str | None, config: Path | None, settings: list[str], resume: bool, options: dict[str, Any]) -> None:
+    """Encodes one source to `output`, or several into it: it is a folder if there are several sources, if it ends with a slash, or if it is one already.
+
+    `options` holds the configuration's keys that have an option of their own; None = not given.
+    """
+    choice = choose(preset, config, settings, options)
+    if len(sources) > 1 or output.endswith(tuple(filter(None, (os.sep, os.altsep)))) or Path(output).is_dir():
+        from doh.cli.batch import run as run_many
+
+        run_many(sources, Path(output), choice, resume)
+    else:
+        run_one(sources[0], Path(output), choice, resume)
+
+
+def run_one(source: Path, output: Path, choice: Config, resume: bool) -> None:
+    """Encodes `source` to `output`.
 
     The checkpoint lies beside the output, as OUT.doh.ckpt, and goes once the file is written. Raises KeyboardInterrupt after saying where it is.
     """
-    choice = choose(preset, config, settings, options)
     check_target(output)
     signal, notes = read_signal(source)
     for note in notes:
@@ -52,10 +66,16 @@ def run(source: Path, output: Path, preset: str | None, config: Path | None, set
 
 
 def choose(preset: str | None, config: Path | None, settings: list[str], options: dict[str, Any]) -> Config:
-    """The configuration: the preset, then the file, then --set, then the options of their own. Raises EncodeError, OSError."""
+    """The configuration: the preset, then the file, then --set, then the options of their own. Raises EncodeError, OSError.
+
+    --time goes with --set: it clears the steps of the preset and of the file, but not those that --set gives with it.
+    """
     from doh.config import Config
 
     choice = Config.from_preset(preset or "balanced")
     if config is not None:
         choice = Config.from_toml(config, choice)
-    return choice.set(settings).replace(**{key: value for key, value in options.items() if value is not None})
+    given = {key: value for key, value in options.items() if value is not None}
+    if "seconds" in given:
+        settings = [f"seconds={given.pop('seconds')}", *settings]
+    return choice.set(settings).replace(**given)
