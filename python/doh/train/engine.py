@@ -14,7 +14,7 @@ from doh.errors import EncodeError
 from doh.model import Target
 from doh.train import fused
 
-#: Units of a layer that the Triton kernels take at most.
+#: Units of a layer that the Triton kernels take at most: a layer of a tile must fit into a multiprocessor.
 TRITON_WIDTH = 256
 
 

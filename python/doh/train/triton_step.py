@@ -17,14 +17,13 @@ import triton.language as tl
 from torch import Tensor
 
 from doh.model import Target
+from doh.train.engine import TRITON_WIDTH
 from doh.train.siren import Encoding
 
 #: Samples that a program works on at a time, and programs (so sums) of one signal at most: part of what a result is, so the same for every GPU.
 TILE, PARTS = 64, 128
 #: Terms that one product adds up, and rows of a weight gradient: the least that every Triton multiplies in one go, so that odd widths waste little.
 BLOCK = 16
-#: A layer's weights and a tile must fit into a multiprocessor.
-MAX_WIDTH = 256
 
 
 @triton.jit
@@ -186,11 +185,6 @@ def add_parts(sums: Tensor) -> Tensor:
     return total
 
 
-def supports(target: Target) -> bool:
-    """Whether the kernels can take such a network."""
-    return target.width <= MAX_WIDTH
-
-
 def padded(number: int) -> int:
     """The least power of two that is no smaller, and no smaller than what Triton multiplies."""
     return max(BLOCK, int(triton.next_power_of_2(number)))
@@ -212,8 +206,8 @@ class TritonGroup:
     def __init__(
         self, target: Target, encodings: Sequence[Encoding], samples: Sequence[Tensor], ranges: Sequence[tuple[float, float]], precision: str = "ieee"
     ) -> None:
-        if not supports(target):
-            raise ValueError(f"{target.width} units are more than the kernels take ({MAX_WIDTH})")
+        if target.width > TRITON_WIDTH:
+            raise ValueError(f"{target.width} units are more than the kernels take ({TRITON_WIDTH})")
         self.target, self.signals, self.precision = target, len(samples), precision
         self.device = samples[0].device
         tables = [table.reshape(-1) for encoding in encodings for table in encoding.tables]

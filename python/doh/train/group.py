@@ -1,0 +1,84 @@
+"""Loss and gradients of several signals at once, each with a network of its own of one common shape: one batched step instead of one each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+
+import torch
+from torch import Tensor
+
+from doh.model import Target
+from doh.train.engine import FirstThatRuns
+from doh.train.fused import FusedGradient
+from doh.train.graphs import Graphed
+from doh.train.siren import Encoding, siren_gradient
+
+Step = Callable[..., tuple[Tensor, list[Tensor]]]
+
+
+class GroupGradient:
+    """Mean squared errors of S signals, over a batch of grid points each, and their gradients.
+
+    encodings: of each signal's grid; grids may differ in size. samples: each (points, channels) as stored, all of one type and device, and ranges: (low,
+    top) for each, where (sample - low) / top is what the network is to give. steps: those to try, from doh.train.engine.steps_for. With "compiled" (CPU)
+    signals are taken in turn and have just the results that they have alone; so they have with "triton"; with torch's steps they have them to rounding.
+
+    The projections of doh.train.projection take stacked latents (S, n) too, if the signals share a seed:
+
+        flat = projection.flat(latents) * gain                                    # (S, D), gain (D,) or (S, D)
+        losses, gradients = group(points, flat.detach(), biases.detach(), output_bias.detach())
+        torch.autograd.backward([flat, biases, output_bias], gradients)
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        encodings: Sequence[Encoding],
+        samples: Sequence[Tensor],
+        ranges: Sequence[tuple[float, float]],
+        steps: Sequence[str] = ("eager",),
+        threads: int = 1,
+    ) -> None:
+        if not len(encodings) == len(samples) == len(ranges) > 0:
+            raise ValueError(f"{len(encodings)} encodings, {len(samples)} arrays of samples and {len(ranges)} ranges: one of each for every signal")
+        if len({(s.dtype, s.device) for s in samples}) > 1:
+            raise ValueError("the signals of a group have samples of one type on one device")
+        self.target, self.encodings, self.samples, self.ranges, self.threads = target, encodings, samples, ranges, threads
+        self.device = samples[0].device
+        makers: dict[str, Callable[[], Step]] = {"compiled": self._compiled, "triton": self._triton, "graph": self._graph, "eager": lambda: self._eager}
+        self.step = FirstThatRuns([(name, makers[name]) for name in steps])
+
+    def __call__(self, points: Tensor, weights: Tensor, biases: Tensor, output_bias: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Losses (S,), and their gradients for weights (S, D), biases (S, depth, width) and output biases (S, channels), all float32.
+
+        points: row-major numbers of grid points, int64 (S, batch). A later call may overwrite what this one returns.
+        """
+        return self.step(points, weights, biases, output_bias)
+
+    def _triton(self) -> Step:
+        from doh.train.triton_step import TritonGroup
+
+        return TritonGroup(self.target, self.encodings, self.samples, self.ranges)
+
+    def _compiled(self) -> Step:
+        alone = [FusedGradient(self.target, e, s, *r) for e, s, r in zip(self.encodings, self.samples, self.ranges)]
+
+        def step(points: Tensor, weights: Tensor, biases: Tensor, output_bias: Tensor) -> tuple[Tensor, list[Tensor]]:
+            results = [one(p, [w], b, o, self.threads) for one, p, w, b, o in zip(alone, points, weights, biases, output_bias)]
+            return torch.stack([loss for loss, _ in results]), [torch.stack(parts) for parts in zip(*(grads for _, grads in results))]
+
+        return step
+
+    def _graph(self) -> Step:
+        graph = Graphed(self._eager)
+        return lambda points, *parameters: graph(points.to(self.device, non_blocking=True), *parameters)
+
+    def _eager(self, points: Tensor, weights: Tensor, biases: Tensor, output_bias: Tensor) -> tuple[Tensor, list[Tensor]]:
+        points, target = points.to(self.device, non_blocking=True), self.target
+        inputs = torch.stack([encoding(p) for encoding, p in zip(self.encodings, points)])
+        wanted = torch.stack([(s[p].to(torch.float32) - low) / top for s, p, (low, top) in zip(self.samples, points, self.ranges)])
+        parts = weights.split([prod(shape) for shape in target.layer_shapes], 1)
+        matrices = [part.view(len(points), *shape) for part, shape in zip(parts, target.layer_shapes)]
+        losses, grads, bias_grad, output_grad = siren_gradient(inputs, wanted, matrices, biases, output_bias, 1 / (points.shape[1] * target.channels))
+        return losses, [torch.cat([g.flatten(1) for g in grads], 1), bias_grad, output_grad]
