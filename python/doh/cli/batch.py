@@ -124,7 +124,7 @@ class Batch:
                 )
         except KeyboardInterrupt:
             states = sum(checkpoint.exists() for checkpoint in checkpoints)
-            say(f"{len(self.psnrs)} files written, {states} under way: the same command with --resume goes on from there")
+            say(f"{len(self.psnrs)} written, {states} under way: the same command with --resume goes on from there")
             raise
 
     def read(self, number: int) -> Signal:
@@ -147,7 +147,8 @@ class Batch:
             failed = False
         except (DohError, EncodeError, OSError, MemoryError) as error:
             message = " ".join(str(error).split()) or "not enough memory"
-            say(message if str(self.sources[number]) in message else f"{self.sources[number]}: {message}")
+            named = str(self.sources[number]) in message or isinstance(result, bytes)  # what could not be written is named by its output
+            say(message if named else f"{self.sources[number]}: {message}")
         except Exception as error:  # a bug: it keeps its traceback
             traceback.print_exception(error)
             say(f"{self.sources[number]}: not encoded, for the reason above")
