@@ -48,7 +48,7 @@ def read(path: Path, grid: int = GRID) -> tuple[Signal, list[str]]:
         raise EncodeError(f"{path}: a grid of {grid} x {grid} x {grid} cells does not fit into memory") from None
     if not cells.any():
         raise EncodeError(f"{path}: it encloses no cell of a grid of {grid} x {grid} x {grid}: use a finer one")
-    moved = ", ".join(f"{x:g}" for x in mesh.shift)
+    moved = ", ".join(f"{x:g}" for x in mesh.shift + 0.0)  # no -0
     note = f"{path}: only its shape is kept, on {grid} x {grid} x {grid} cells: moved by ({moved}), then scaled by {mesh.factor:g}"
     return Signal(cells[..., None], "occupancy", "u1"), [note]
 
