@@ -22,8 +22,10 @@ from doh.train.triton_step import add_parts
 CALL, CALLS = 16, 32
 #: Vectors that one making of the matrix serves at most.
 GROUP = 8
-#: Matrix rows of a program, which is one warp; those that one sum of the transposed product takes (part of what a result is).
-ROWS, PART_ROWS = 4, 64
+#: Matrix rows of a program, which is one warp.
+ROWS = 4
+#: The transposed product adds up parts of so many rows at least, and so many parts at most: part of what a result is.
+PART_ROWS, PARTS = 64, 256
 
 
 @triton.jit
@@ -115,14 +117,13 @@ def _store_word(r0, r1, r2, r3, to, blocks, mask):
 
 
 @triton.jit
-def _transposed(keys, rows, layers, grad, sums, count, blocks, signals, GROUP: tl.constexpr, CALLS: tl.constexpr, PART: tl.constexpr):
-    """sums (S, parts, 16, blocks) = for each part, PART rows, these rows' transpose times what grad (S, count) says of them."""
-    block, s = tl.program_id(0) * CALLS + tl.arange(0, CALLS), tl.program_id(2) * GROUP + tl.arange(0, GROUP)
+def _transposed(keys, rows, layers, grad, sums, count, per_part, blocks, signals, GROUP: tl.constexpr, CALLS: tl.constexpr):
+    """sums (S, parts, 16, blocks) = for each part, `per_part` rows, these rows' transpose times what grad (S, count) says of them."""
+    part, block, s = tl.program_id(0), tl.program_id(1) * CALLS + tl.arange(0, CALLS), tl.program_id(2) * GROUP + tl.arange(0, GROUP)
     zero = tl.zeros((GROUP, CALLS), grad.dtype.element_ty)
     a0, a1, a2, a3, b0, b1, b2, b3 = zero, zero, zero, zero, zero, zero, zero, zero
     c0, c1, c2, c3, d0, d1, d2, d3 = zero, zero, zero, zero, zero, zero, zero, zero
-    begin = tl.program_id(1) * PART
-    for i in range(begin, tl.minimum(begin + PART, count)):
+    for i in range(part * per_part, tl.minimum((part + 1) * per_part, count)):
         w0, w1, w2, w3 = _philox(keys, block, tl.load(rows + i), tl.load(layers + i))
         g = tl.load(grad + s.to(tl.int64) * count + i, mask=s < signals, other=0.0)[:, None]
         a0, a1, a2, a3 = _add_word(a0, a1, a2, a3, w0, g)
@@ -130,7 +131,7 @@ def _transposed(keys, rows, layers, grad, sums, count, blocks, signals, GROUP: t
         c0, c1, c2, c3 = _add_word(c0, c1, c2, c3, w2, g)
         d0, d1, d2, d3 = _add_word(d0, d1, d2, d3, w3, g)
     mask = (s < signals)[:, None] & (block < blocks)[None, :]
-    to = sums + (s.to(tl.int64)[:, None] * tl.num_programs(1) + tl.program_id(1)) * 16 * blocks + block[None, :]
+    to = sums + (s.to(tl.int64)[:, None] * tl.num_programs(0) + part) * 16 * blocks + block[None, :]
     _store_word(a0, a1, a2, a3, to, blocks, mask)
     _store_word(b0, b1, b2, b3, to + 4 * blocks, blocks, mask)
     _store_word(c0, c1, c2, c3, to + 8 * blocks, blocks, mask)
@@ -176,11 +177,12 @@ class DenseMatrix:
     def transposed_times(self, grad: Tensor, part: slice = slice(None)) -> Tensor:
         """(S, n): the matrix's transpose, or that of some rows, times each of grad (S, rows)."""
         rows, layers, signals = self.rows[part], self.layers[part], len(grad)
-        parts = triton.cdiv(len(rows), PART_ROWS)
+        per_part = max(PART_ROWS, triton.cdiv(len(rows), PARTS))
+        parts = triton.cdiv(len(rows), per_part)
         sums = grad.new_empty(signals, parts, CALL * self.blocks)
         group = min(GROUP, triton.next_power_of_2(signals))
-        grid = (triton.cdiv(self.blocks, CALLS), parts, triton.cdiv(signals, group))
-        settings = {"GROUP": group, "CALLS": CALLS, "PART": PART_ROWS, "num_warps": 1, "enable_fp_fusion": True}
+        grid = (parts, triton.cdiv(self.blocks, CALLS), triton.cdiv(signals, group))
+        settings = {"GROUP": group, "CALLS": CALLS, "num_warps": 1, "enable_fp_fusion": True}
         with torch.cuda.device_of(rows):
-            _transposed[grid](self.keys, rows, layers, grad.contiguous(), sums, len(rows), self.blocks, signals, **settings)
+            _transposed[grid](self.keys, rows, layers, grad.contiguous(), sums, len(rows), per_part, self.blocks, signals, **settings)
         return add_parts(sums).view(signals, CALL, self.blocks).transpose(1, 2).reshape(signals, -1)[:, : self.n]

@@ -10,6 +10,7 @@ sum of its own; a second kernel adds these sums up in a fixed order. Nothing is 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import triton
@@ -195,6 +196,14 @@ def warps(target: Target) -> int:
     return {16: 4, 32: 4, 64: 8}.get(padded(target.width), 16)
 
 
+def settings(target: Target, precision: str) -> dict[str, Any]:
+    """What a network's kernel is compiled with."""
+    encoded = target.inputs // target.dims
+    sizes = {"DIMS": target.dims, "ENCODED": encoded, "WIDTH": target.width, "CHANNELS": target.channels}
+    powers = {"E": padded(encoded), "W": padded(target.width), "C": padded(target.channels)}
+    return {**sizes, **powers, "ROWS": TILE, "STEP": BLOCK, "PRECISION": precision}
+
+
 class TritonGroup:
     """Mean squared errors of S signals over a batch of grid points each, and their gradients; S networks of one shape, each with weights of its own.
 
@@ -235,14 +244,11 @@ class TritonGroup:
         scratch, sums = self.kept[parts]
         parameters = [t.contiguous() for t in (weights, biases, output_bias)]
         points = points.to(self.device, non_blocking=True).contiguous()
-        encoded = target.inputs // target.dims
         with torch.cuda.device_of(self.samples):
             _grid_step[(parts, signals)](
-                points, self.tables, self.grids, self.samples, self.starts, self.ranges, *parameters, scratch, sums, batch, target.depth,
-                1 / (batch * target.channels),
-                DIMS=target.dims, ENCODED=encoded, WIDTH=target.width, CHANNELS=target.channels,
-                E=padded(encoded), W=padded(target.width), C=padded(target.channels), ROWS=TILE, STEP=BLOCK, PRECISION=self.precision,
-                num_warps=warps(target), enable_fp_fusion=True,
+                points, self.tables, self.grids, self.samples, self.starts, self.ranges, *parameters, scratch, sums,
+                batch, target.depth, 1 / (batch * target.channels),
+                **settings(target, self.precision), num_warps=warps(target), enable_fp_fusion=True,
             )  # fmt: skip
         *grads, losses = add_parts(sums).split(self.sizes, 1)
         return losses[:, 0], [grads[0], grads[1].view(signals, target.depth, target.width), grads[2]]
