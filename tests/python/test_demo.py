@@ -129,9 +129,11 @@ def test_python_examples_of_the_readme(monkeypatch):
     import doh
 
     monkeypatch.setattr(doh, "encode", functools.partial(doh.encode, steps=8, device="cpu"), raising=False)
+    monkeypatch.setattr(doh, "encode_many", functools.partial(doh.encode_many, steps=8, device="cpu"), raising=False)
     codec, projection = blocks("python")
     found: dict = {}
     exec(codec, found)  # our own page
+    assert [doh.read_info(file).shape for file in found["files"]] == [(512, 512), (256, 256)]
     assert 4850 <= len(found["data"]) <= 5000 and found["again"].shape == (512, 512, 3) and found["face"].shape == (512, 512, 3)
     found = {}
     exec(projection.replace("range(200)", "range(3)"), found)
