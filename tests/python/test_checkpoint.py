@@ -18,6 +18,7 @@ from doh.container import pack  # noqa: E402
 from doh.train import checkpoint  # noqa: E402
 from doh.train import fit as fit_module  # noqa: E402
 from doh.train.fit import fit  # noqa: E402
+from doh.train.gradient import Workers  # noqa: E402
 from doh.train.run import Run  # noqa: E402
 
 SIGNAL = Signal(np.random.default_rng(0).integers(0, 256, (12, 10, 3), np.uint8), "image", "u8")
@@ -79,6 +80,46 @@ def test_ctrl_c_waits_for_the_step_and_saves(tmp_path, monkeypatch):
     checkpoint.load(resumed, path)
     assert resumed.step == 21
     assert pack(fit(SIGNAL, config, checkpoint=path, resume=True)) == pack(fit(SIGNAL, config))
+
+
+def test_ctrl_c_at_the_very_end_saves_too(tmp_path, monkeypatch):
+    config = CONFIG.replace(checkpoint_seconds=1e6)
+    path = tmp_path / "state"
+
+    def finishing(run, *arguments):
+        signal.raise_signal(signal.SIGINT)
+        return finished(run, *arguments)
+
+    finished = Run.finished
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Run, "finished", finishing)
+        fit(SIGNAL, config, checkpoint=path)
+    resumed = Run(SIGNAL, config)
+    checkpoint.load(resumed, path)
+    assert resumed.step == config.steps
+    assert pack(fit(SIGNAL, config, checkpoint=path, resume=True)) == pack(fit(SIGNAL, config))
+
+
+def test_a_caller_may_stop_a_training(tmp_path):
+    run_until = iter([None] * 7 + [KeyboardInterrupt])
+
+    def stop():
+        if error := next(run_until):
+            raise error
+
+    with pytest.raises(KeyboardInterrupt):
+        fit_module.train(SIGNAL, CONFIG, Workers(1, None), checkpoint=tmp_path / "state", started=0.0, stop=stop)
+    resumed = Run(SIGNAL, CONFIG)
+    checkpoint.load(resumed, tmp_path / "state")
+    assert resumed.step == 8
+
+
+def test_another_version_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "state"
+    interrupted(path, 5, CONFIG, monkeypatch)
+    monkeypatch.setattr(checkpoint, "VERSION", checkpoint.VERSION + 1)
+    with pytest.raises(EncodeError, match="checkpoint of another version of doh"):
+        fit(SIGNAL, CONFIG, checkpoint=path, resume=True)
 
 
 def test_an_interrupt_from_elsewhere_saves_only_whole_steps(tmp_path, monkeypatch):
