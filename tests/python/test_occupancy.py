@@ -124,6 +124,27 @@ def test_blocks_are_no_different_from_the_whole(monkeypatch):
     assert np.array_equal(voxels.occupancy(vertices, faces, 40), whole)
 
 
+def test_memory_is_bounded_by_the_grid():
+    """A hundred boxes within each other, up to 200 crossings in every column, 1.7 million in all, on a grid of 0.9 MB."""
+    script = """
+import resource
+import numpy as np
+from doh.signals.voxels import occupancy
+cube = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], float)
+faces = np.array(FACES)
+shells = 0.95 - 0.002 * np.arange(100)
+occupancy(cube, faces, 8)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+cells = occupancy((shells[:, None, None] * cube).reshape(-1, 3), (np.arange(100)[:, None, None] * 8 + faces).reshape(-1, 3), 96)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, cells.sum())
+"""
+    script = script.replace("FACES", repr(CUBE_FACES.tolist()))
+    words = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, timeout=120).stdout.split()
+    layers = abs(centres(96)).max(-1)
+    inside = 100 - np.searchsorted(0.752 + 0.002 * np.arange(100), layers, "right") & 1
+    assert int(words[1]) == inside.sum() and int(words[0]) < 150_000  # kB
+
+
 def test_hollow_and_overlapping_parts():
     """A hole within is empty; where two parts overlap, they cancel, as the documentation says."""
     faces = np.concatenate([CUBE_FACES, CUBE_FACES + 8])
@@ -321,6 +342,8 @@ def test_options_are_for_their_own_kinds(tmp_path):
     np.save(tmp_path / "b.npy", np.array([0, 7, 7, 0, 7, 0, 7, 7], np.uint8).reshape(2, 2, 2, 1))
     signal, _ = signals.read_signal(tmp_path / "b.npy", occupancy=True)
     assert signal.samples.reshape(-1).tolist() == [0, 1, 1, 0, 1, 0, 1, 1] and signal.sample_type == "u1"
+    np.save(tmp_path / "n.npy", np.array([0, -3], np.int16).reshape(2, 1, 1, 1))
+    assert signals.read_signal(tmp_path / "n.npy", occupancy=True)[0].samples.reshape(-1).tolist() == [0, 1]
     np.save(tmp_path / "c.npy", np.arange(8, dtype=np.uint8).reshape(2, 2, 2, 1))
     np.save(tmp_path / "d.npy", np.ones((4, 4), bool))
     for name, message in [("c", "this file has more"), ("d", "three dimensions and one channel")]:

@@ -107,6 +107,7 @@ def _as_occupancy(path: str | PathLike[str], signal: Signal) -> Signal:
     if len(signal.shape) != 3 or signal.channels != 1:
         raise EncodeError(f"{path}: occupancy has three dimensions and one channel, this has {len(signal.shape)} and {signal.channels}")
     filled = signal.samples != 0
-    if (signal.samples[filled] != signal.samples.max()).any():
+    values = signal.samples[filled]
+    if (values != values[:1]).any():
         raise EncodeError(f"{path}: occupancy has two values, 0 and another; this file has more: compare its samples with a threshold first")
     return Signal(filled.astype(np.uint8), "occupancy", "u1")
