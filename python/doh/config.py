@@ -70,7 +70,7 @@ class Config:
 
     # Running
     device: str = "auto"  # "auto" = CUDA where there is one; "cpu", "cuda", "cuda:1", ...
-    engine: str = "auto"  # How gradients are computed: "fused" = by doh's own compiled step, on the CPU; "eager" = by torch; "auto" = fused where it can be.
+    engine: str = "auto"  # How gradients are computed: "fused" = by doh's own step, compiled or Triton's; "eager" = by torch; "auto" = fused where it can be.
     threads: int = 0  # Threads on the CPU; 0 = all cores. The result does not depend on it.
     checkpoint_seconds: float = 60.0  # Time between checkpoints.
 

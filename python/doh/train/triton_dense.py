@@ -158,7 +158,7 @@ class DenseMatrix:
         out = torch.empty(len(rows), self.n, dtype=torch.uint8, device=rows.device)
         grid = (triton.cdiv(len(rows), ROWS), triton.cdiv(self.blocks, CALLS))
         with torch.cuda.device_of(rows):
-            _bytes[grid](self.keys, rows, layers, out, len(rows), self.n, ROWS=ROWS, CALLS=CALLS, num_warps=1)
+            _bytes[grid](self.keys, rows, layers, out, len(rows), self.n, ROWS=ROWS, CALLS=CALLS, num_warps=1, enable_fp_fusion=True)
         return out
 
     def times(self, latents: Tensor, part: slice = slice(None)) -> Tensor:
