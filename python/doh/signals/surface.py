@@ -8,8 +8,8 @@ import numpy as np
 
 #: Layers of cells at a time.
 SLAB = 32
-#: Vertices lie half way between two cells, or inside of a cube of eight; in units of 1/64 cell all of them are told apart.
-_KEY = 64
+#: Vertices are told apart by their place in halves of a cell: all of them lie exactly half way between two neighbours.
+_KEY = 2
 
 
 def surface(layers: Callable[[int, int], np.ndarray], shape: tuple[int, int, int], slab: int = SLAB) -> tuple[np.ndarray, np.ndarray]:
@@ -30,12 +30,8 @@ def surface(layers: Callable[[int, int], np.ndarray], shape: tuple[int, int, int
         block = np.concatenate([before, np.pad(layers(first, last), ((0, closing), (1, 1), (1, 1)))])
         before = block[-1:]
         if block.any() and not block.all():
-            # A level of exactly 1/2 would leave it open which cells of a chequered face are joined, and holes where two cubes differ.
-            corners, triangles = marching_cubes(block.astype(np.float32), 0.499, gradient_direction="ascent")[:2]
-            corners = corners.astype(np.float64)
-            halves = np.rint(2 * corners) / 2
-            corners = np.where(abs(corners - halves) < 0.01, halves, corners)
-            vertices.append(corners + np.array([first - 1, -1, -1]))
+            corners, triangles = marching_cubes(block.astype(np.float32), 0.5, gradient_direction="ascent")[:2]
+            vertices.append(corners.astype(np.float64) + np.array([first - 1, -1, -1]))
             faces.append(triangles.astype(np.int64) + count)
             count += len(corners)
     places, triangles = np.concatenate(vertices), np.concatenate(faces)
