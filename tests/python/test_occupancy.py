@@ -205,7 +205,7 @@ def test_surface_in_slabs(share):
     assert asked == list(range(11))
     assert voxels.open_edges(faces) == 0 and len(np.unique(vertices, axis=0)) == len(vertices) == faces.max() + 1
     halves = (vertices + 1) * cells.shape - 1  # twice the indices
-    assert abs(halves - np.rint(halves)).max() < 1e-9 and ((np.rint(halves) % 2).sum(1) == 1).all()  # between two neighbours, and exactly
+    assert abs(halves - np.rint(halves)).max() < 1e-9 and set((np.rint(halves) % 2).sum(1)) <= {1, 3}  # between two neighbours, or in the middle of 8
     whole = surface(lambda first, last: cells[first:last], cells.shape, slab=11)
     assert triangles_of(vertices, faces) == triangles_of(*whole)
     a, b, c = vertices[faces].transpose(1, 0, 2)

@@ -8,7 +8,7 @@ import numpy as np
 
 #: Layers of cells at a time.
 SLAB = 32
-#: Vertices are told apart by their place in halves of a cell: all of them lie exactly half way between two neighbours.
+#: Vertices are told apart by their place in halves of a cell: they lie half way between two neighbours, some in the middle of eight.
 _KEY = 2
 
 
