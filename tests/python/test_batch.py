@@ -71,6 +71,7 @@ def test_when_the_output_is_a_folder(tmp_path, inputs):
     assert run("encode", inputs[0], "-o", f"{tmp_path}/made/", *SETTINGS).returncode == 0 and listed(tmp_path / "made") == ["a.doh"]
     assert run("encode", *inputs[:2], "-o", tmp_path / "new", *SETTINGS).returncode == 0 and listed(tmp_path / "new") == ["a.doh", "b.doh"]
     assert run("encode", inputs[0], "-o", tmp_path / "file", *SETTINGS).returncode == 0 and (tmp_path / "file").is_file()
+    assert "3 inputs do not go into one file" in error_of(run("encode", *inputs, "-o", tmp_path / "all.doh", *SETTINGS))
     assert "it is no folder" in error_of(run("encode", *inputs, "-o", tmp_path / "file", *SETTINGS))
     assert f"the folder {tmp_path}/no does not exist" in error_of(run("encode", *inputs, "-o", f"{tmp_path}/no/where/", *SETTINGS))
 

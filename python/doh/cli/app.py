@@ -39,7 +39,10 @@ def _all(version: Annotated[bool, typer.Option("--version", callback=_version, i
 
 @app.command()
 def encode(
-    sources: Annotated[list[Path], typer.Argument(metavar="IN...", help="PNG, JPEG, WebP, TIFF or BMP images, or .npy arrays.", show_default=False)],
+    sources: Annotated[
+        list[Path],
+        typer.Argument(metavar="IN", help="Images (PNG, JPEG, WebP, TIFF, BMP), sounds, meshes, volumes, or .npy arrays.", show_default=False),
+    ],
     output: Annotated[
         str, typer.Option("--output", "-o", metavar="OUT.doh|DIR/", help="The file to write; a folder for DIR/<name of IN>.doh.", show_default=False)
     ],
@@ -58,7 +61,7 @@ def encode(
     threads: Threads = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoints OUT.doh.ckpt of an interrupted run.")] = False,
 ) -> None:
-    """Encode an image into a .doh file, or many into a folder, one on each core."""
+    """Encode an image or another signal into a .doh file, or many into a folder, one on each core."""
     if sum(budget is not None for budget in (latents, bpp, size)) > 1:
         raise typer.BadParameter("give one of --latents, --bpp and --bytes")
     if bpp is not None and not bpp > 0:

@@ -11,6 +11,7 @@ from doh import container, metrics
 from doh.cli.decode import all_cores
 from doh.cli.progress import show_progress
 from doh.cli.report import say
+from doh.errors import EncodeError
 from doh.files import check_target, write_atomic
 from doh.model import TOP
 from doh.signals import read_signal
@@ -25,7 +26,10 @@ def run(sources: list[Path], output: str, preset: str | None, config: Path | Non
     `options` holds the configuration's keys that have an option of their own; None = not given.
     """
     choice = choose(preset, config, settings, options)
-    if len(sources) > 1 or output.endswith(tuple(filter(None, (os.sep, os.altsep)))) or Path(output).is_dir():
+    folder = output.endswith(tuple(filter(None, (os.sep, os.altsep)))) or Path(output).is_dir()
+    if len(sources) > 1 and not folder and Path(output).suffix == ".doh":
+        raise EncodeError(f"{len(sources)} inputs do not go into one file: name a folder instead of {output}")
+    if folder or len(sources) > 1:
         from doh.cli.batch import run as run_many
 
         run_many(sources, Path(output), choice, resume)
