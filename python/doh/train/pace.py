@@ -18,7 +18,7 @@ SAMPLE_SHARE, SAMPLE_POINTS = 1 / 16, 1 << 16
 BISECTIONS = 20
 #: Share of the time that measuring several quantisation steps may take; share that is left over, for writing the file and for surprises.
 TRIAL_SHARE, MARGIN = 0.1, 0.02
-#: The end takes so many times what was measured, at most: the codes are others by then.
+#: What cannot be left out at the end takes so many times what was measured, at most: the codes are others by then.
 CAUTION = 1.2
 
 
@@ -34,7 +34,7 @@ class Pace:
         self.seconds = run.config.seconds
         self.origin = started - run.elapsed
         self.trial, self.trials, end = self._measure()
-        self.end = self.origin + self.seconds * (1 - MARGIN) - CAUTION * end
+        self.end = self.origin + self.seconds * (1 - MARGIN) - end
         self.before = run.share or 0.0
         self.began = self.last = clock()
         if not run.step and self.began >= self.end:
@@ -77,7 +77,7 @@ class Pace:
         if run.plan.budget:
             start = clock()
             run.size(step)
-            return trial, 0, trial + BISECTIONS * (clock() - start)
+            return trial, 0, CAUTION * (trial + BISECTIONS * (clock() - start))
         trials = min(len(STEP_FACTORS), int(TRIAL_SHARE * self.seconds / trial)) if trial > 0 else len(STEP_FACTORS)
         trials = trials if trials > 1 and run.config.step_rule == "rate" else 0
-        return trial, trials, (1 + trials) * trial
+        return trial, trials, (CAUTION + trials) * trial
