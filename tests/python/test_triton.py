@@ -28,14 +28,22 @@ from doh.train.siren import siren as plain_siren  # noqa: E402
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 BOUND = 1e-5  # of the gradients' relative error
-interpreted = pytest.mark.skipif(not INTERPRETED, reason="runs in the interpreter: see test_in_the_interpreter")
+
+
+def interpreted(test):
+    """Leaves the test out where this is not the interpreter: test_in_the_interpreter runs it."""
+    return test if INTERPRETED else None
+
+
+def outside(test):
+    return None if INTERPRETED else test
 
 
 def version(module):
     return tuple(int(number) for number in module.__version__.split(".")[:2])
 
 
-@pytest.mark.skipif(INTERPRETED, reason="this is the interpreter")
+@outside
 @pytest.mark.skipif(version(np) >= (2, 4) and version(triton) < (3, 7), reason="the interpreter of Triton before 3.7 cannot work with NumPy 2.4")
 def test_in_the_interpreter():
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
@@ -264,10 +272,25 @@ def test_dense_projection_uses_the_kernels(monkeypatch):
     assert torch.equal(anew.to("cpu").entries, stored.entries)
 
 
+@interpreted
+def test_dense_projection_stores_its_matrix_where_the_kernels_fail(monkeypatch):
+    from doh.train.triton_dense import DenseMatrix
+
+    def fails(*_):
+        raise RuntimeError("no C compiler\nat all")
+
+    monkeypatch.setattr(P, "makes_anew", lambda device: True)
+    monkeypatch.setattr(DenseMatrix, "times", fails)
+    p = P.DenseProjection(2, 21, [(3, 2)])
+    with pytest.warns(UserWarning, match=r"the dense matrix is stored, as its kernels cannot run here \(RuntimeError: no C compiler\)"):
+        p.to("cpu")
+    assert p.entries.shape == (6, 21) and p.flat(torch.randn(21)).shape == (6,)
+
+
 # what the kernels become on an NVIDIA H100, which needs Triton's compiler and no GPU
 
 
-@pytest.mark.skipif(INTERPRETED, reason="compiles, so not in the interpreter")
+@outside
 def test_machine_code(tmp_path):
     script = """
 import _triton_code as code

@@ -7,9 +7,9 @@ have the variance of U(-1, 1), which is 1/3. A layer's weights are its gain time
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from importlib.util import find_spec
 from math import prod, sqrt
 from typing import TYPE_CHECKING, Any
@@ -141,6 +141,7 @@ class DenseProjection(Projection):
 
     def __init__(self, seed: int, n: int, shapes: Shapes) -> None:
         super().__init__(seed, n, shapes)
+        self.matrix: DenseMatrix | None = None
         self.register_buffer("entries", self._entries(), persistent=False)
         self.unit = sqrt(3 / n) / 256  # Var(sum of n products of two U(-1, 1)) = n/9, wanted is 1/3
 
@@ -151,23 +152,32 @@ class DenseProjection(Projection):
     def _apply(self, function: Callable[[Tensor], Tensor], recurse: bool = True) -> DenseProjection:
         """What .to() calls. The bytes stay behind where they are not needed."""
         device = function(torch.empty(0)).device
-        self.entries = None if makes_anew(device) else self._entries() if self.entries is None else self.entries
-        self.__dict__.pop("matrix", None)
-        self.device = device
+        self.matrix = self._kernels(device) if makes_anew(device) else None
+        if self.matrix:
+            self.entries = None
+        elif self.entries is None:
+            self.entries = self._entries()
         super()._apply(function, recurse)
         return self
 
-    @cached_property
-    def matrix(self) -> DenseMatrix:
-        """The kernels' view of the matrix."""
-        from doh.train.triton_dense import DenseMatrix
+    def _kernels(self, device: torch.device) -> DenseMatrix | None:
+        """The kernels' view of the matrix; none, and a warning, where they do not run, which the first launches show."""
+        try:
+            from doh.train.triton_dense import DenseMatrix
 
-        return DenseMatrix(self.seed, self.n, self.sizes, self.device)
+            matrix, row = DenseMatrix(self.seed, self.n, self.sizes, device), slice(0, 1)
+            matrix.transposed_times(matrix.times(torch.zeros(1, self.n, device=device), row), row)
+        except Exception as error:
+            text = (str(error).strip().splitlines() or [""])[0]
+            warnings.warn(f"the dense matrix is stored, as its kernels cannot run here ({type(error).__name__}: {text})", stacklevel=4)
+            return None
+        return matrix
 
     def _times(self, latents: Tensor, rows: slice = slice(None)) -> Tensor:
-        if self.entries is None:
+        if self.matrix:
             wide = latents.to(torch.promote_types(latents.dtype, torch.float32))
             return _Anew.apply(wide, self.matrix, rows).to(latents.dtype)
+        assert self.entries is not None
         return _Dense.apply(latents, self.entries[rows])
 
     def flat(self, latents: Tensor) -> Tensor:
