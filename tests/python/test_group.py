@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from math import prod
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,6 +16,7 @@ from doh.train import engine, fused  # noqa: E402
 from doh.train import projection as P  # noqa: E402
 from doh.train.engine import FirstThatRuns, steps_for  # noqa: E402
 from doh.train.gradient import BatchGradient, Workers  # noqa: E402
+from doh.train.graphs import WARM_UP, Graphed  # noqa: E402
 from doh.train.group import GroupGradient  # noqa: E402
 from doh.train.siren import Encoding  # noqa: E402
 from doh.train.siren import siren as plain_siren  # noqa: E402
@@ -161,3 +164,31 @@ def test_a_step_that_has_run_does_not_give_way():
     step()
     with pytest.raises(RuntimeError, match="broken"):
         step()
+
+
+def test_recorded_functions_with_a_stand_in_for_cuda(monkeypatch):
+    """Without a GPU: inputs are copied to where the recording reads them, and there is one recording for each set of shapes."""
+    replays = []
+
+    class Graph:
+        def replay(self):
+            replays.append(self)
+
+    stream = SimpleNamespace(wait_stream=lambda other: None)
+    stand_ins = {"Stream": lambda: stream, "current_stream": lambda: stream, "stream": nullcontext, "CUDAGraph": Graph, "graph": nullcontext}
+    for name, stand_in in stand_ins.items():
+        monkeypatch.setattr(torch.cuda, name, stand_in)
+    seen = []
+
+    def function(a, b):
+        seen.append((a, b))
+        return a
+
+    graphed = Graphed(function)
+    x, y = torch.zeros(3), torch.ones(2)
+    kept = graphed(x, y)
+    assert len(seen) == WARM_UP + 1 and kept is not x  # it reads memory of its own
+    assert torch.equal(graphed(x + 5, y), torch.full((3,), 5.0)) and len(seen) == WARM_UP + 1
+    assert graphed(x + 6, y) is kept and torch.equal(seen[-1][1], y)
+    graphed(torch.zeros(4), y)
+    assert len(seen) == 2 * (WARM_UP + 1) and len(replays) == 4 and len(set(map(id, replays))) == 2
