@@ -107,6 +107,19 @@ def test_a_slow_bisection_is_provided_for(monkeypatch):
     assert 0.9 * 20 <= used + 0.2 <= 20 and 0.97 * 300 <= len(pack(model)) <= 300
 
 
+@pytest.mark.parametrize("changes, times", [({}, 1), ({"latents": 0, "bytes": 300}, 10)], ids=str)
+def test_the_finish_sets_its_steps_as_often_as_one_of_a_fixed_length(changes, times, monkeypatch):
+    world, at = World(monkeypatch, 0.02), []
+
+    def setting(run, step, do=Run.quantise_at):
+        at.append(run.share)
+        do(run, step)
+
+    monkeypatch.setattr(Run, "quantise_at", setting)
+    world.fit(CONFIG.replace(**changes))
+    assert at == pytest.approx([0.85 + 0.15 * 0.07 * i for i in range(times)], abs=0.005)
+
+
 def test_steps_are_a_limit_only_where_they_are_given(monkeypatch):
     world = World(monkeypatch, 0.05)
     used, _ = world.fit(CONFIG.replace(steps=40))
