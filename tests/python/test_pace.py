@@ -117,7 +117,8 @@ def test_the_finish_sets_its_steps_as_often_as_one_of_a_fixed_length(changes, ti
 
     monkeypatch.setattr(Run, "quantise_at", setting)
     world.fit(CONFIG.replace(**changes))
-    assert at == pytest.approx([0.85 + 0.15 * 0.07 * i for i in range(times)], abs=0.005)
+    assert at[:times] == pytest.approx([0.85 + 0.15 * 0.07 * i for i in range(times)], abs=0.005)
+    assert len(at) <= times + (times > 1)  # whole steps between them: one more may find room
 
 
 def test_steps_are_a_limit_only_where_they_are_given(monkeypatch):
