@@ -21,8 +21,8 @@ from doh.model import Target
 from doh.train.engine import TRITON_WIDTH
 from doh.train.siren import Encoding
 
-#: Samples that a program works on at a time, and programs (so sums) of one signal at most: part of what a result is, so the same for every GPU.
-TILE, PARTS = 64, 128
+#: Programs, and so sums, of one signal at most: part of what a result is, so the same for every GPU.
+PARTS = 128
 #: Terms that one product adds up, and rows of a weight gradient: the least that every Triton multiplies in one go, so that odd widths waste little.
 BLOCK = 16
 
@@ -191,6 +191,11 @@ def padded(number: int) -> int:
     return max(BLOCK, int(triton.next_power_of_2(number)))
 
 
+def tile(target: Target) -> int:
+    """Samples that a program works on at a time; fewer where a layer of 64 would not fit into the registers. Part of what a result is."""
+    return 64 if target.width <= 128 else 32
+
+
 def warps(target: Target) -> int:
     """Warps of a program: so many that what a thread holds of a layer fits into its registers, as far as can be."""
     return {16: 4, 32: 4, 64: 8}.get(padded(target.width), 16)
@@ -201,7 +206,7 @@ def settings(target: Target, precision: str) -> dict[str, Any]:
     encoded = target.inputs // target.dims
     sizes = {"DIMS": target.dims, "ENCODED": encoded, "WIDTH": target.width, "CHANNELS": target.channels}
     powers = {"E": padded(encoded), "W": padded(target.width), "C": padded(target.channels)}
-    return {**sizes, **powers, "ROWS": TILE, "STEP": BLOCK, "PRECISION": precision}
+    return {**sizes, **powers, "ROWS": tile(target), "STEP": BLOCK, "PRECISION": precision}
 
 
 class TritonGroup:
@@ -237,9 +242,10 @@ class TritonGroup:
         points: row-major numbers of grid points, int64 (S, batch), which are not checked.
         """
         target, signals, batch = self.target, self.signals, points.shape[1]
-        parts = min(PARTS, triton.cdiv(batch, TILE))
+        rows = tile(target)
+        parts = min(PARTS, triton.cdiv(batch, rows))
         if parts not in self.kept:
-            scratch = torch.empty(signals * parts * 2 * target.depth * TILE * target.width, device=self.device)
+            scratch = torch.empty(signals * parts * 2 * target.depth * rows * target.width, device=self.device)
             self.kept[parts] = scratch, torch.empty(signals, parts, sum(self.sizes), device=self.device)
         scratch, sums = self.kept[parts]
         parameters = [t.contiguous() for t in (weights, biases, output_bias)]
