@@ -69,6 +69,8 @@ def test_vtk_of_others(tmp_path):
     )
     (tmp_path / "a.vtk").write_bytes(head + bytes([1, 2, 3, 4]))
     assert signals.read_signal(tmp_path / "a.vtk")[0].samples.tolist() == [[[[1], [3]]], [[[2], [4]]]]
+    (tmp_path / "b.vtk").write_bytes(head.replace(b"SCALARS x unsigned_char", b"COLOR_SCALARS x 2") + bytes(range(8)))  # as VTK writes bytes
+    assert signals.read_signal(tmp_path / "b.vtk")[0].samples.tolist() == [[[[0, 1], [4, 5]]], [[[2, 3], [6, 7]]]]
 
 
 @pytest.mark.parametrize(

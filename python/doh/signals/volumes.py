@@ -110,8 +110,8 @@ _VTK_HEADER = re.compile(
     rb"# vtk DataFile Version \d+\.\d+ *\r?\n[^\n]{0,256}\nBINARY\s+DATASET\s+STRUCTURED_POINTS\s+"
     rb"(?P<geometry>(?:(?:DIMENSIONS|ORIGIN|SPACING|ASPECT_RATIO)(?:[ \t]+[-+.\deE]+){3}\s+){1,4})"
     rb"POINT_DATA[ \t]+(?P<points>\d{1,12})\s+"
-    rb"SCALARS[ \t]+\S{1,256}[ \t]+(?P<type>\w{1,32})(?:[ \t]+(?P<channels>\d))?[ \t]*\r?\n"
-    rb"(?:LOOKUP_TABLE[ \t]+\S{1,256}[ \t]*\r?\n)?"
+    rb"(?:SCALARS[ \t]+\S{1,256}[ \t]+(?P<type>\w{1,32})(?:[ \t]+(?P<channels>\d))?[ \t]*\r?\n(?:LOOKUP_TABLE[ \t]+\S{1,256}[ \t]*\r?\n)?"
+    rb"|COLOR_SCALARS[ \t]+\S{1,256}[ \t]+(?P<colours>\d)[ \t]*\r?\n)"  # what VTK itself writes for unsigned_char
 )
 
 
@@ -120,10 +120,11 @@ def _read_vtk(data: bytes) -> np.ndarray:
     dimensions = re.search(rb"DIMENSIONS[ \t]+(\d{1,9})[ \t]+(\d{1,9})[ \t]+(\d{1,9})\s", header["geometry"]) if header else None
     if not header or not dimensions:
         raise EncodeError("not a VTK file that can be read; doh reads legacy files, BINARY, of STRUCTURED_POINTS with one array of SCALARS")
-    sample_type = _VTK_TYPES.get(header["type"].decode())
+    name = (header["type"] or b"unsigned_char").decode()
+    sample_type = _VTK_TYPES.get(name)
     if sample_type is None:
-        raise EncodeError(f"samples of type {header['type'].decode()}; doh stores {', '.join(_VTK_TYPES)}: scale and convert them first")
-    shape, channels = [int(n) for n in dimensions.groups()], int(header["channels"] or 1)
+        raise EncodeError(f"samples of type {name}; doh stores {', '.join(_VTK_TYPES)}: scale and convert them first")
+    shape, channels = [int(n) for n in dimensions.groups()], int(header["channels"] or header["colours"] or 1)
     dtype = np.dtype(DTYPE[sample_type])
     size = math.prod(shape) * channels
     if not size or int(header["points"]) * channels != size or len(data) - header.end() < size * dtype.itemsize:
