@@ -40,6 +40,7 @@ class Config:
     # Model
     generator: str = "tied"  # How weights come from latents: "tied" or "dense" (docs/format.md, section 5).
     seed: int = 0  # Seed of the projection and of the first latents; 0 .. 2^64 - 1.
+    weights_per_latent: float = 0.0  # Weights of the target network for each latent, where its width is left open; 0 = 2.5 for small signals, 1.15 for others.
     width: int = 0  # Units in a sine layer; 0 = from the number of latents.
     depth: int = 0  # Sine layers; 0 = from the number of latents.
     frequencies: int = -1  # Frequencies K of the positional encoding, 0 .. 16; -1 = as many as the longest dimension can carry.
@@ -53,7 +54,7 @@ class Config:
     seconds: float = 0.0  # Time for the whole encode, by the clock, which then stretches the schedule; 0 = none. Results depend on the machine's speed.
     epochs: int = 0  # If not 0, this many passes over all points instead of `steps`.
     batch: int = 8192  # Grid points in a step; a signal with no more points is used whole in every step.
-    sampling: str = "random"  # "random" = points drawn with replacement; "epochs" = every point once in each pass.
+    sampling: str = "auto"  # "random" = with replacement; "epochs" = every point once in each pass; "surface" = half near an occupancy field's surface; "auto".
     lr_latents: float = 0.08  # Adam's learning rate of the latents, at the scale that `latent_scale` says.
     lr_biases: float = 0.003  # Adam's learning rate of the biases.
     latent_scale: str = "unit"  # What lr_latents and adam_eps are about: "unit" = latents z' in [-1, 1]; "paper" = z = z'/n in [-1/n, 1/n].
@@ -153,7 +154,7 @@ _CHOICES = {
     "ladder": ("auto", "octaves", "1.4"),
     "gains": ("paper", "siren"),
     "latent_scale": ("unit", "paper"),
-    "sampling": ("random", "epochs"),
+    "sampling": ("auto", "random", "epochs", "surface"),
     "schedule": ("cosine", "exponential"),
     "engine": ("auto", "eager", "fused"),
 }
@@ -164,6 +165,7 @@ _RANGES = {
     "bpp": (0, 1 << 20),
     "bits": (1, 16),
     "seed": (0, (1 << 64) - 1),
+    "weights_per_latent": (0, 1e6),
     "width": (0, 1024),
     "depth": (0, 64),
     "frequencies": (-1, 16),

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import log2, sqrt
+from math import log2, prod, sqrt
 
 from doh.config import Config
 from doh.errors import EncodeError
 from doh.model import Target, scale_count
 from doh.signal import Signal
 
-#: Weights of the target network for each latent: between 2 and 5 it hardly matters.
-WEIGHTS_PER_LATENT = 3.25
 #: Latents where no rate is given, and the share of the samples' number that they may not exceed.
 DEFAULT_LATENTS, DEFAULT_SHARE = 4500, 1 / 8
 #: A bias costs about this many bits more than a latent.
@@ -19,7 +17,11 @@ BIAS_EXTRA_BITS = 1.5
 #: Longest dimensions for which 16 powers of 1.4, up to 155 waves, are preferred to octaves: they are denser, and lose less to rounding.
 LADDER_1_4 = range(256, 1025)
 MIN_WIDTH, MAX_WIDTH = 4, 1024
-MAX_DEPTH = 9
+#: Weights of the target network for each latent: of a signal of up to so many points, and of a larger one, where they cost more time than they bring.
+SMALL_SIGNAL = 1 << 16
+WEIGHTS_PER_LATENT_SMALL, WEIGHTS_PER_LATENT = 2.5, 1.15
+#: Sine layers of a network of so many weights; the depth grows with the cube root of that number.
+USUAL_DEPTH, USUAL_WEIGHTS, MAX_DEPTH = 4, 4800, 6
 MAX_WEIGHTS = 1 << 20  # what decoders take by default
 MAX_DENSE_BYTES = 1 << 33
 
@@ -66,13 +68,15 @@ def _latents_for(signal: Signal, config: Config, budget: int) -> int:
 
 
 def target_for(signal: Signal, config: Config, n: int) -> Target:
-    """The target network for n latents: what the settings fix; else a few times more weights than latents, shallower where biases would weigh."""
+    """The target network for n latents: what the settings fix; else as many weights as they say, deeper the more there are."""
     dims, channels = len(signal.shape), signal.channels
     longest = max(signal.shape)
     ladder = config.ladder if config.ladder != "auto" else "1.4" if longest in LADDER_1_4 else "octaves"
     frequencies = config.frequencies if config.frequencies >= 0 else carried_frequencies(longest, ladder)
-    depth = config.depth or min(MAX_DEPTH, max(1, round(MAX_DEPTH * (n / DEFAULT_LATENTS) ** (1 / 3))))
-    width = config.width or _width(dims * (1 + 2 * frequencies) + channels, depth, WEIGHTS_PER_LATENT * n)
+    small = prod(signal.shape) <= SMALL_SIGNAL
+    weights = n * (config.weights_per_latent or (WEIGHTS_PER_LATENT_SMALL if small else WEIGHTS_PER_LATENT))
+    depth = config.depth or min(MAX_DEPTH, max(1, round(USUAL_DEPTH * (weights / USUAL_WEIGHTS) ** (1 / 3))))
+    width = config.width or _width(dims * (1 + 2 * frequencies) + channels, depth, weights)
     target = Target(dims, channels, width, depth, frequencies, ladder if frequencies else "octaves")
     if not config.width and target.weights > MAX_WEIGHTS:
         width = int(_exact_width(dims * (1 + 2 * frequencies) + channels, depth, MAX_WEIGHTS))
@@ -113,7 +117,7 @@ def _exact_width(ends: int, depth: int, weights: float) -> float:
 
 
 def _width(ends: int, depth: int, weights: float) -> int:
-    """The nearest width for so many weights; a multiple of 4 from 24 on, which vector units like."""
+    """The nearest width for so many weights; even from 24 on, which decoders like."""
     width = _exact_width(ends, depth, weights)
-    width = 4 * round(width / 4) if width >= 24 else round(width)
+    width = 2 * round(width / 2) if width >= 24 else round(width)
     return min(max(width, MIN_WIDTH), MAX_WIDTH)

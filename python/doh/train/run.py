@@ -20,6 +20,7 @@ from doh.train.gradient import BatchGradient, Workers
 from doh.train.plan import plan
 from doh.train.projection import KINDS, Projection, Shapes, initial_latents
 from doh.train.quantise import Quantiser, Steps, round_through, wrap
+from doh.train.sampling import SurfaceSampler
 from doh.train.siren import Encoding, initial_gains
 
 #: With a budget, the quantisation step is set anew so many times, evenly, in the first part of the finish; the share of the budget that is aimed at.
@@ -70,6 +71,7 @@ class Run:
         self.optimiser = torch.optim.Adam(groups, betas=(config.beta1, config.beta2), fused=True)
         self.base_rates = [config.lr_latents * per_latent, config.lr_biases]
         self.generator = torch.Generator().manual_seed(config.seed % (1 << 63))
+        self.surface = _surface(signal, config.sampling, self.generator) if self.batch < self.points else None
         self.order = torch.empty(0, dtype=torch.int64)  # what is left of the present pass when sampling without replacement
         self.loss = torch.zeros((), device=self.device)  # of recent batches
         self.step = 0
@@ -115,7 +117,9 @@ class Run:
         """Row-major numbers of this step's grid points, int64."""
         if self.batch == self.points:
             return torch.arange(self.points)
-        if self.config.sampling == "random":
+        if self.surface:
+            return self.surface.draw(self.batch)
+        if self.config.sampling != "epochs":
             return torch.randint(self.points, (self.batch,), generator=self.generator)
         if not len(self.order):
             self.order = torch.randperm(self.points, generator=self.generator)
@@ -213,6 +217,14 @@ def device_of(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise EncodeError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
     return device
+
+
+def _surface(signal: Signal, sampling: str, generator: torch.Generator) -> SurfaceSampler | None:
+    """The sampler of an occupancy field's points, where the setting wants it. Raises EncodeError where that needs another signal."""
+    field = signal.kind == "occupancy" and len(signal.shape) == 3 and signal.channels == 1
+    if sampling == "surface" and not field:
+        raise EncodeError(f"sampling = surface is for 3-D occupancy fields of one channel, not for {signal.kind} of the shape {signal.shape}")
+    return SurfaceSampler(signal.samples, generator) if field and sampling in ("auto", "surface") else None
 
 
 def _samples(signal: Signal, device: torch.device) -> tuple[Tensor, float, float]:
