@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from test_cli import error_of, random_file, run, without_modules
+from test_cli import QUICK, error_of, random_file, run, without_modules
 
 import doh
 from doh import container, metrics, reference, signals
@@ -435,6 +435,29 @@ def test_encode_decode_and_eval(tmp_path, monkeypatch):
     same = json.loads(run("eval", tmp_path / "torus.doh", tmp_path / "cells.npy", "--json").stdout)
     assert same["iou"] == result["iou"] and same["chamfer"] is None
     assert "--grid is for occupancy that is compared with a mesh" in error_of(run("eval", tmp_path / "torus.doh", tmp_path / "cells.npy", "--grid", "8"))
+
+
+def test_options_of_encode(tmp_path):
+    """--grid for meshes, one or many; --occupancy for arrays."""
+    for module in ("torch", "trimesh"):
+        pytest.importorskip(module)
+    write_obj(tmp_path / "torus.obj", *torus())
+    write_obj(tmp_path / "cube.obj", CUBE, CUBE_FACES)
+    result = run("encode", tmp_path / "torus.obj", "-o", tmp_path / "a.doh", "--grid", "12", *QUICK, "--latents", "40")
+    assert result.returncode == 0 and "only its shape is kept, on 12 x 12 x 12 cells" in result.stderr
+    info = doh.read_info(tmp_path / "a.doh")
+    assert (info.signal, info.shape) == ("occupancy", (12, 12, 12))
+    result = run("encode", tmp_path / "torus.obj", tmp_path / "cube.obj", "-o", tmp_path / "all", "--grid", "10", *QUICK, "--latents", "40")
+    assert result.returncode == 0, result.stderr
+    assert {path.name: doh.read_info(path).shape for path in (tmp_path / "all").iterdir()} == {"torus.doh": (10, 10, 10), "cube.doh": (10, 10, 10)}
+    np.save(tmp_path / "cells.npy", np.pad(np.ones((3, 4, 5, 1), np.uint8) * 9, ((2, 2), (2, 2), (2, 2), (0, 0))))
+    assert run("encode", tmp_path / "cells.npy", "-o", tmp_path / "b.doh", "--occupancy", *QUICK, "--latents", "40").returncode == 0
+    info = doh.read_info(tmp_path / "b.doh")
+    assert (info.signal, info.sample_type, info.shape) == ("occupancy", "u1", (7, 8, 9))
+    assert "'grid' has no meaning for .npy files" in error_of(run("encode", tmp_path / "cells.npy", "-o", tmp_path / "c.doh", "--grid", "12", *QUICK))
+    write_obj(tmp_path / "open.obj", CUBE, CUBE_FACES[1:])
+    assert "not closed: 3 of its edges" in error_of(run("encode", tmp_path / "open.obj", "-o", tmp_path / "c.doh", "--grid", "12", *QUICK))
+    assert not (tmp_path / "c.doh").exists()
 
 
 def test_without_the_libraries(tmp_path):

@@ -57,6 +57,8 @@ def encode(
     ] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting; repeatable.", show_default=False)] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the projection and of the run.", show_default=False)] = None,
+    grid: Annotated[int | None, typer.Option(min=2, max=1024, help="Meshes: cells along a side of their cube. (default: 512)", show_default=False)] = None,
+    occupancy: Annotated[bool, typer.Option("--occupancy", help="The samples say which points are filled, as those of a mesh always do.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Threads = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoints OUT.doh.ckpt of an interrupted run.")] = False,
@@ -72,7 +74,7 @@ def encode(
         from doh.cli.encode import run
 
         options = {"latents": latents, "bpp": bpp, "bytes": size, "seconds": seconds, "seed": seed, "device": device, "threads": threads}
-        run(sources, output, preset, config, settings or [], resume, options)
+        run(sources, output, preset, config, settings or [], resume, options, {"grid": grid, "occupancy": occupancy})
 
 
 @app.command()

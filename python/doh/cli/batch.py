@@ -7,7 +7,7 @@ import traceback
 from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from doh import container, metrics
 from doh.cli.progress import show_board
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 NO_LIMITS = {"max_samples": 1 << 40, "max_work": (1 << 64) - 1}
 
 
-def run(sources: list[Path], folder: Path, config: Config, resume: bool) -> None:
-    """Encodes every source into `folder`, which is made if need be (not its parents). Ends with exit code 1 if any failed.
+def run(sources: list[Path], folder: Path, config: Config, resume: bool, reading: dict[str, Any]) -> None:
+    """Encodes every source, read with the options `reading`, into `folder`, which is made if need be (not its parents). Ends with exit code 1 if any failed.
 
     Each has a checkpoint beside its output, which goes once that is written. With `resume`, outputs that are complete are left as they are.
     Raises EncodeError for sources that would have the same output, FileError, and KeyboardInterrupt after saying how to go on.
@@ -38,7 +38,7 @@ def run(sources: list[Path], folder: Path, config: Config, resume: bool) -> None
         for output in outputs:
             check_target(output)
         left = [number for number, output in enumerate(outputs) if not (resume and complete(output, config.cores))]
-        batch = Batch([sources[number] for number in left], [outputs[number] for number in left], config)
+        batch = Batch([sources[number] for number in left], [outputs[number] for number in left], config, reading)
         if left:
             batch.encode(resume)
         parts = [f"{len(batch.psnrs)} file{'' if len(batch.psnrs) == 1 else 's'} written"]
@@ -97,8 +97,8 @@ def checkpoint_of(output: Path) -> Path:
 class Batch:
     """One encode_many() and what comes of it."""
 
-    def __init__(self, sources: list[Path], outputs: list[Path], config: Config) -> None:
-        self.sources, self.outputs, self.config = sources, outputs, config
+    def __init__(self, sources: list[Path], outputs: list[Path], config: Config, reading: dict[str, Any]) -> None:
+        self.sources, self.outputs, self.config, self.reading = sources, outputs, config, reading
         self.started = time.monotonic()
         self.signals: dict[int, tuple[Signal, list[str], float]] = {}  # of those at work, with remarks and the time when they began
         self.psnrs: list[float] = []
@@ -129,7 +129,7 @@ class Batch:
 
     def read(self, number: int) -> Signal:
         started = time.monotonic()
-        signal, notes = read_signal(self.sources[number])
+        signal, notes = read_signal(self.sources[number], **self.reading)
         self.signals[number] = signal, notes, started
         return signal
 

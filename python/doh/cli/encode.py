@@ -20,11 +20,21 @@ if TYPE_CHECKING:
     from doh.config import Config
 
 
-def run(sources: list[Path], output: str, preset: str | None, config: Path | None, settings: list[str], resume: bool, options: dict[str, Any]) -> None:
+def run(
+    sources: list[Path],
+    output: str,
+    preset: str | None,
+    config: Path | None,
+    settings: list[str],
+    resume: bool,
+    options: dict[str, Any],
+    reading: dict[str, Any],
+) -> None:
     """Encodes one source to `output`, or several into it: it is a folder if there are several sources, if it ends with a slash, or if it is one already.
 
-    `options` holds the configuration's keys that have an option of their own; None = not given.
+    `options` holds the configuration's keys that have an option of their own, `reading` what read_signal() is told; None and False = not given.
     """
+    reading = {key: value for key, value in reading.items() if value}
     choice = choose(preset, config, settings, options)
     folder = output.endswith(tuple(filter(None, (os.sep, os.altsep)))) or Path(output).is_dir()
     if len(sources) > 1 and not folder and Path(output).suffix == ".doh":
@@ -32,18 +42,18 @@ def run(sources: list[Path], output: str, preset: str | None, config: Path | Non
     if folder or len(sources) > 1:
         from doh.cli.batch import run as run_many
 
-        run_many(sources, Path(output), choice, resume)
+        run_many(sources, Path(output), choice, resume, reading)
     else:
-        run_one(sources[0], Path(output), choice, resume)
+        run_one(sources[0], Path(output), choice, resume, reading)
 
 
-def run_one(source: Path, output: Path, choice: Config, resume: bool) -> None:
-    """Encodes `source` to `output`.
+def run_one(source: Path, output: Path, choice: Config, resume: bool, reading: dict[str, Any]) -> None:
+    """Encodes `source`, read with the options `reading`, to `output`.
 
     The checkpoint lies beside the output, as OUT.doh.ckpt, and goes once the file is written. Raises KeyboardInterrupt after saying where it is.
     """
     check_target(output)
-    signal, notes = read_signal(source)
+    signal, notes = read_signal(source, **reading)
     for note in notes:
         say(note)
     checkpoint = Path(f"{output}.ckpt") if output.is_file() or not output.exists() else None  # none beside a device
