@@ -192,7 +192,7 @@ def test_what_perceptual_metrics_say_is_missing(perceptual, monkeypatch, tmp_pat
     pytest.importorskip("torch")
     a, b = pictures(176)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    if importlib.util.find_spec("lpips"):
+    if importlib.util.find_spec("lpips") and importlib.util.find_spec("torchvision"):
         with pytest.raises(perceptual.Missing, match=f"put {perceptual.ALEXNET} into {tmp_path}"):
             perceptual.lpips(a, b, 255)
     for name in ("lpips", "pytorch_msssim"):
