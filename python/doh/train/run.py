@@ -81,8 +81,8 @@ class Run:
 
     # one step
 
-    def train(self, workers: Workers) -> None:
-        """One step of Adam."""
+    def begin(self) -> None:
+        """What comes before the gradient of a step: learning rates and, in the finish, quantisation steps. Raises EncodeError."""
         self.whole = False
         length = self.steps if self.share is None else self.step / self.share if self.share else inf
         factor = learning_rate(self.step, length, self.pass_steps, self.config)
@@ -90,6 +90,10 @@ class Run:
             group["lr"] = base * factor
         if self.step >= self.finish_from:
             self.steer()
+
+    def train(self, workers: Workers) -> None:
+        """One step of Adam."""
+        self.begin()
         latents, biases = self.latents, self.biases * self.omegas
         if self.quantisation:
             latents, biases = round_through(latents, self.quantisation.latent), round_through(biases, self.quantisation.bias)
