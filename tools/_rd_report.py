@@ -156,7 +156,7 @@ def _mean_table(summary: dict, results: Results) -> str:
         figures = [f"{rate:g}", f"{fmean(p['bytes'] for p in own):,.0f}", f"{fmean(p['bpp'] for p in own):.4f}", f"{fmean(p['psnr'] for p in own):.2f}"]
         times = [f"{fmean(_whole_seconds(p, key) for p in own):.0f}" for key in ("seconds", "processor_seconds")]
         rows.append([*figures, *others, *times])
-    return _table(head, rows) + "\n\nBeside doh: each codec's best file of every image that is no larger than doh's."
+    return table(head, rows) + "\n\nBeside doh: each codec's best file of every image that is no larger than doh's."
 
 
 def _deltas(summary: dict) -> str:
@@ -168,7 +168,7 @@ def _deltas(summary: dict) -> str:
         if rows and curve == "published" and not summary["all_24"]:
             title = f"**Published, means over all 24 Kodak images; here {len(summary['images'])} ran: other pictures, so these lines are no result:**"
         if rows:
-            parts += [title, _table(["against", "what it is", "BD-rate", "BD-PSNR", "shared PSNR, dB"], rows)]
+            parts += [title, table(["against", "what it is", "BD-rate", "BD-PSNR", "shared PSNR, dB"], rows)]
     return "\n\n".join(parts)
 
 
@@ -188,7 +188,7 @@ def _file_table(results: Results) -> str:
         network = [f"{own['latents']:,}", f"{own['width']} x {own['depth']}", f"{own['steps']:,}", f"{_whole_seconds(own):.0f}"]
         figures = [image, f"{rate:g}", f"{own['bytes']:,}", f"{own['bpp']:.4f}", f"{own['psnr']:.2f}"]
         rows.append([*figures, *network, *(_cell(found.get(r.key)) for r in rivals)])
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _cell(found: dict | None) -> str:
@@ -207,12 +207,13 @@ def _rivals(summary: dict, results: Results) -> str:
         counts = ", ".join(f"{variant} {chosen.count(variant)} times" for variant in sorted(set(chosen)))
         lines.append(f"* {rival.name}: {rival.version}; {rival.settings}" + (f"; better at the fixed rates: {counts}" if counts else ""))
     curves = {c["name"]: c for c in summary["curves"] if c["name"] != "doh"}
-    table = _table(["codec", "mean curve: dB @ bpp"], [[n, ", ".join(f"{q:.2f} @ {r:.4f}" for r, q in zip(c["bpp"], c["psnr"]))] for n, c in curves.items()])
+    body = table(["codec", "mean curve: dB @ bpp"], [[n, ", ".join(f"{q:.2f} @ {r:.4f}" for r, q in zip(c["bpp"], c["psnr"]))] for n, c in curves.items()])
     note = "Curves hold only the rates at which every image has a file that is small enough."
-    return "\n".join(lines) + (f"\n\n{table}\n\n{note}" if curves else "")
+    return "\n".join(lines) + (f"\n\n{body}\n\n{note}" if curves else "")
 
 
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Markdown."""
     head = list(head)
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *map(list, rows)])
 

@@ -1,0 +1,57 @@
+"""What programs share that measure for hours and can be stopped: progress on stderr, one run in a folder, and what a record says about where it is from."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+import doh
+
+
+def say(text: str) -> None:
+    """A line on stderr, in place of a line of progress."""
+    print(f"\r\x1b[K{text}" if sys.stderr.isatty() else text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def alone(out: Path, who: str = "program") -> Iterator[None]:
+    """Two runs would write the same files. Raises OSError."""
+    with open(out / "lock", "w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OSError(f"another {who} is at work in {out}") from None
+        yield
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:8]
+
+
+def encoder_digest() -> str:
+    """Of the sources of the encoder, so that a report can tell when they changed on the way."""
+    package = Path(doh.__file__).parent
+    paths = [package / "codec.py", package / "config.py", *sorted((package / "train").glob("*.py"))]
+    compiled = find_spec("doh._train")  # the fused training step, where it was built
+    if compiled and compiled.origin:
+        paths.append(Path(compiled.origin))
+    return digest(b"".join(path.read_bytes() for path in paths))
+
+
+def device_name(name: str) -> str:
+    """In words, of a setting `device`."""
+    import torch
+
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        try:
+            lines = Path("/proc/cpuinfo").read_text().splitlines()
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+        except (OSError, StopIteration):
+            return platform.machine()
+    return torch.cuda.get_device_name(None if name == "auto" else name)
