@@ -76,52 +76,88 @@ def train(
     projection: Callable[..., Projection] = new_projection,
 ) -> QuantModel:
     """fit() on workers that are there already. `stop` is called between steps and may raise KeyboardInterrupt; `projection` is Run's."""
-    run = Run(signal, config, projection)
-    if checkpoint and resume and Path(checkpoint).exists():
-        checkpoints.load(run, Path(checkpoint))
-    pace = Pace(run, started, clock) if config.seconds else None
-    first_step, begun, before = run.step, clock(), run.elapsed
-    reported = saved = begun
+    training = Training(signal, config, progress=progress, checkpoint=checkpoint, resume=resume, started=started, clock=clock, projection=projection)
+    return training.alone(workers, stop)
 
-    def more() -> bool:
-        return pace.more() if pace else run.step < run.steps
 
-    def save() -> None:
-        if checkpoint and run.whole:
-            run.elapsed = before + clock() - started
-            checkpoints.save(run, Path(checkpoint))
+class Training:
+    """A run with its clock, its checkpoint and its reports. The arguments are those of train(), and so are the errors."""
 
-    def report(phase: str) -> None:
-        if progress:
-            elapsed, loss = clock() - begun, run.loss.item()
-            rate = (run.step - first_step) / elapsed if elapsed else 0.0
-            steps = run.steps if run.share is None else round(run.step / run.share) if run.share else run.step + 1
-            left = pace.left() if pace else (run.steps - run.step) / rate if rate else 0.0
-            psnr = -10 * log10(loss) if loss > 0 else inf
-            progress(Progress(run.step, max(steps, run.step), phase, psnr, loss, rate, elapsed, left, run.plan.budget))
+    def __init__(
+        self,
+        signal: Signal,
+        config: Config,
+        *,
+        progress: Callable[[Progress], None] | None = None,
+        checkpoint: Path | None = None,
+        resume: bool = False,
+        started: float,
+        clock: Callable[[], float] = time.monotonic,
+        projection: Callable[..., Projection] = new_projection,
+    ) -> None:
+        self.progress, self.checkpoint, self.started, self.clock = progress, checkpoint, started, clock
+        self.run = run = Run(signal, config, projection)
+        if checkpoint and resume and checkpoint.exists():
+            checkpoints.load(run, checkpoint)
+        self.pace = Pace(run, started, clock) if config.seconds else None
+        self.first_step, self.before = run.step, run.elapsed
+        self.begin(clock())
 
-    with interrupts_between_steps() as check_interrupt:
-        try:
-            while more():
-                run.train(workers)
+    def begin(self, now: float) -> None:
+        """From this moment on the time of the steps, of reports and of checkpoints is counted."""
+        self.begun = self.reported = self.saved = now
+
+    def more(self) -> bool:
+        """Whether there is another step to take."""
+        return self.pace.more() if self.pace else self.run.step < self.run.steps
+
+    def note(self, now: float) -> None:
+        """After a step: reports and saves, if it is time to."""
+        if now - self.reported >= REPORT_SECONDS:
+            if self.pace:
+                self.run.loss.item()  # on a GPU: waits until what was queued is done, as the clock does not
+            self.report("finish" if self.run.quantisation else "fit")
+            self.reported = now
+        if self.checkpoint and now - self.saved >= self.run.config.checkpoint_seconds:
+            self.save()
+            self.saved = now
+
+    def finish(self) -> QuantModel:
+        """After the last step: the model to be packed. Raises EncodeError."""
+        self.report("quantise")
+        return self.run.finished(self.pace.another) if self.pace else self.run.finished()
+
+    def save(self) -> None:
+        """Writes the checkpoint, if there is to be one, and if the run is not amid a step."""
+        if self.checkpoint and self.run.whole:
+            self.run.elapsed = self.before + self.clock() - self.started
+            checkpoints.save(self.run, self.checkpoint)
+
+    def report(self, phase: str) -> None:
+        if not self.progress:
+            return
+        run, elapsed, loss = self.run, self.clock() - self.begun, self.run.loss.item()
+        rate = (run.step - self.first_step) / elapsed if elapsed else 0.0
+        steps = run.steps if run.share is None else round(run.step / run.share) if run.share else run.step + 1
+        left = self.pace.left() if self.pace else (run.steps - run.step) / rate if rate else 0.0
+        psnr = -10 * log10(loss) if loss > 0 else inf
+        self.progress(Progress(run.step, max(steps, run.step), phase, psnr, loss, rate, elapsed, left, run.plan.budget))
+
+    def alone(self, workers: Workers, stop: Callable[[], None]) -> QuantModel:
+        """All steps and the end. On KeyboardInterrupt the state is saved first."""
+        with interrupts_between_steps() as check_interrupt:
+            try:
+                while self.more():
+                    self.run.train(workers)
+                    check_interrupt()
+                    stop()
+                    self.note(self.clock())
+                model = self.finish()
                 check_interrupt()
-                stop()
-                now = clock()
-                if now - reported >= REPORT_SECONDS:
-                    if pace:
-                        run.loss.item()  # on a GPU: waits until what was queued is done, as the clock does not
-                    report("finish" if run.quantisation else "fit")
-                    reported = now
-                if checkpoint and now - saved >= config.checkpoint_seconds:
-                    save()
-                    saved = now
-            report("quantise")
-            model = run.finished(pace.another) if pace else run.finished()
-            check_interrupt()
-            return model
-        except KeyboardInterrupt:
-            save()
-            raise
+                return model
+            except KeyboardInterrupt:
+                self.save()
+                raise
 
 
 @contextmanager
