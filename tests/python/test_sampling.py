@@ -47,20 +47,20 @@ def test_near_points_of_several_blocks():
     assert np.array_equal(sampler.number_of(np.arange(sampler.near)), np.flatnonzero(expected))
 
 
-def test_half_of_a_batch_is_near_the_surface():
+def test_a_quarter_of_a_batch_is_near_the_surface():
     cells = ball((24, 24, 24))
     near = near_by_definition(cells, 2).reshape(-1)
     points = SurfaceSampler(cells[..., None], generator()).draw(4001)
     assert points.dtype == torch.int64 and points.shape == (4001,) and points.min() >= 0 and points.max() < cells.size
-    assert near[points[2001:]].all()
+    assert near[points[3001:]].all()
     share = near.mean()
-    assert abs(near[points[:2001]].mean() - share) < 4 * (share * (1 - share) / 2001) ** 0.5
+    assert abs(near[points[:3001]].mean() - share) < 4 * (share * (1 - share) / 3001) ** 0.5
 
 
 def test_every_near_point_is_as_likely():
     cells = ball((12, 12, 12))
     sampler = SurfaceSampler(cells, generator(), reach=1)
-    drawn = sampler.draw(400 * sampler.near)[200 * sampler.near :].numpy()
+    drawn = sampler.draw(800 * sampler.near)[600 * sampler.near :].numpy()
     counts = np.bincount(drawn, minlength=cells.size)[sampler.number_of(np.arange(sampler.near))]
     assert abs(counts - 200).max() < 6 * 200**0.5
     assert abs(((counts - 200) ** 2 / 200).sum() / sampler.near - 1) < 0.3  # chi-squared

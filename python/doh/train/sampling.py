@@ -1,4 +1,4 @@
-"""Which grid points of an occupancy field a training step looks at: half of them anywhere, half near the surface."""
+"""Which grid points of an occupancy field a training step looks at: most of them anywhere, some near the surface."""
 
 from __future__ import annotations
 
@@ -8,19 +8,23 @@ from torch import Tensor
 
 #: A point is near the surface when the cube of points within this distance around it holds both values: 5 points a side.
 REACH = 2
+#: Share of the points that are drawn near the surface. A half gives a little more IoU, but cells far out that nobody asked for.
+SHARE = 0.25
 _WORD = 64  # points that are counted together: 16 bytes are kept for each such word
 _BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(1, dtype=np.uint8)  # of a byte
 
 
 class SurfaceSampler:
-    """Draws row-major point numbers with replacement: half (rounded up) uniformly over the grid, half uniformly over the points near the surface.
+    """Draws row-major point numbers with replacement: a quarter (SHARE) uniformly over the points near the surface, the others over the whole grid.
 
     This changes what is minimised. The plain mean of the squared errors of such a batch estimates not the mean over the grid but one in which a point
-    counts 1/2, and one near the surface points / (2 * near) besides: on a grid of 512^3 cells with 2 % of them near the surface, 51 times as much.
-    No importance weights take that back, on purpose: errors that are hard to avoid lie near the surface, and a network that could be right everywhere
-    would be the same under any positive weights. So a loss of such batches reads higher than the mean over the grid, and says little about PSNR. Whoever
-    wants that mean from such batches has to weigh a point by the inverse of its count. (Measured, 500 steps of the fast preset: a dragon on 128^3 cells
-    has an IoU of 0.958 instead of 0.912 with uniform draws, on 256^3 of 0.951 instead of 0.895, and 3.3 dB more PSNR, too.)
+    counts 1 - SHARE, and one near the surface SHARE * points / near besides: on a grid of 512^3 cells with 2 % of them near the surface, 18 times as
+    much. No importance weights take that back, on purpose: errors that are hard to avoid lie near the surface, and a network that could be right
+    everywhere would be the same under any positive weights. So a loss of such batches reads higher than the mean over the grid, and says little about
+    PSNR. Whoever wants that mean from such batches has to weigh a point by the inverse of its count.
+
+    Measured (a dragon on 256^3 cells, 1,800 steps of the fast preset, one seed; IoU, Chamfer distance): uniform 0.949, 0.0050; a quarter near the surface
+    0.962, 0.0055; a half 0.963, 0.0130, for filled cells far from the dragon, which IoU hardly counts; a half within 6 cells 0.959, 0.0063.
 
     The paper (section 4) says only that voxels are sampled from a 512^3 grid, by the implementation of WIRE; that one goes through all voxels in
     a random order, uniformly and without weights. Drawing near the surface is therefore a departure from the paper.
@@ -46,7 +50,7 @@ class SurfaceSampler:
 
     def draw(self, batch: int) -> Tensor:
         """Row-major numbers of `batch` grid points, int64; those near the surface come last."""
-        close = batch // 2 if self.near else 0
+        close = int(batch * SHARE) if self.near else 0
         anywhere = torch.randint(self.points, (batch - close,), generator=self.generator)
         if not close:
             return anywhere
