@@ -39,7 +39,7 @@ def wrap(biases: Tensor) -> Tensor:
     return biases - 2 * pi * torch.round(biases / (2 * pi))
 
 
-def round_through(values: Tensor, step: float) -> Tensor:
+def round_through(values: Tensor, step: float | Tensor) -> Tensor:
     """The nearest multiples of step; gradients pass as if nothing had happened."""
     return values + (torch.round(values / step) * step - values).detach()
 
