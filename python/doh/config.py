@@ -20,7 +20,10 @@ try:
 except ModuleNotFoundError:  # Python 3.10
     import tomli as tomllib
 
-PRESETS = ("fast", "balanced", "best", "paper")
+PRESETS = ("fast", "balanced", "best", "paper", "coin", "mlp8", "inric")  # the last four: other work's models and trainings, to compare with
+
+#: COIN's networks for Kodak images: bits per pixel, at 16 bits for each parameter, to (width, depth). `depth` counts sine layers, as everywhere here.
+COIN_NETWORKS = {0.07: (20, 5), 0.15: (30, 5), 0.3: (28, 10), 0.6: (40, 10)}
 
 #: Ways to say how large the file is to be; at most one is set.
 RATES = ("latents", "bytes", "bpp")
@@ -35,12 +38,12 @@ class Config:
     bytes: int = 0  # Size of the whole file, met from below within 3 %; 0 = no such budget.
     bpp: float = 0.0  # The same in bits for each grid point.
     bits: float = 5.5  # Mean coded size of one latent, in bits, that the quantisation step is chosen for.
-    step_rule: str = "rate"  # How `bits` is meant: "rate" = as said above; "range" = as 2^bits levels from the lowest to the highest latent.
+    step_rule: str = "rate"  # How `bits` is meant: "rate" = as said above; "range" = as 2^bits levels from the lowest to the highest (plain: of each layer).
 
     # Model
-    generator: str = "tied"  # How weights come from latents: "tied" or "dense" (docs/format.md, section 5).
+    generator: str = "tied"  # How weights come from latents: "tied" or "dense" (docs/format.md, section 5); "plain" = tied, one latent for each weight: an MLP.
     seed: int = 0  # Seed of the projection and of the first latents; 0 .. 2^64 - 1.
-    weights_per_latent: float = 0.0  # Weights of the target network for each latent, where its width is left open; 0 = 2.5 for small signals, 1.15 for others.
+    weights_per_latent: float = 0.0  # Weights for each latent, where the width is left open; 0 = 2.5 for small signals, 1.15 for others; plain: always 1.
     width: int = 0  # Units in a sine layer; 0 = from the number of latents.
     depth: int = 0  # Sine layers; 0 = from the number of latents.
     frequencies: int = -1  # Frequencies K of the positional encoding, 0 .. 16; -1 = as many as the longest dimension can carry.
@@ -48,6 +51,7 @@ class Config:
     omega: float = 0.0  # Frequency factor of the sine layers; 0 = from the number of points, 10 to 20.
     first_omega: float = 0.0  # The same in the first sine layer; 0 = as in the others.
     gains: str = "siren"  # Initial weights: "paper" (supplement, Eq. 10 and 14), or "siren": sqrt(6) times wider from the second layer on.
+    initial_biases: str = "zero"  # Initial biases of sine layers: "zero" (the paper), or "uniform": as wide as the layer's weights (COIN).
 
     # Optimisation
     steps: int = 12000  # Adam steps; with `seconds` the most of them, 0 = as many as there is time for.
@@ -57,7 +61,8 @@ class Config:
     sampling: str = "auto"  # "random" = with replacement; "epochs" = every point once in each pass; "surface" = half near an occupancy field's surface; "auto".
     lr_latents: float = 0.08  # Adam's learning rate of the latents, at the scale that `latent_scale` says.
     lr_biases: float = 0.003  # Adam's learning rate of the biases.
-    latent_scale: str = "unit"  # What lr_latents and adam_eps are about: "unit" = latents z' in [-1, 1]; "paper" = z = z'/n in [-1/n, 1/n].
+    latent_scale: str = "unit"  # What lr_latents and adam_eps are about: "unit" = latents z' in [-1, 1]; "paper" = z'/n; "weights" (plain only) = the weights.
+    l1: float = 0.0  # Factor of the sum of the weights' magnitudes that is added to the mean squared error.
     beta1: float = 0.9  # Adam's decay of the gradient's mean.
     beta2: float = 0.99  # Adam's decay of the gradient's square.
     adam_eps: float = 1e-8  # Adam's epsilon.
@@ -67,6 +72,7 @@ class Config:
 
     # Quantisation
     finish: float = 0.15  # Last part of the steps, taken with rounded latents and biases (straight-through gradients); 0 = round after training only.
+    rounding: str = "nearest"  # The first rounding of latents: "nearest", or "adaround" = up or down as the loss likes it best; not with bytes or bpp.
     bias_step: float = 1.5  # Quantisation step of a hidden bias, in units of a hidden weight's step.
 
     # Running
@@ -87,10 +93,16 @@ class Config:
         given = [key for key in RATES if getattr(self, key)]
         if len(given) > 1:
             raise EncodeError(f"{' and '.join(given)} exclude each other: give one of them")
+        if self.generator == "plain" and self.latents:
+            raise EncodeError("generator = plain has as many latents as weights: leave latents out, and give width and depth, or bytes or bpp")
+        if self.generator != "plain" and self.latent_scale == "weights":
+            raise EncodeError(f"latent_scale = weights is for generator = plain, not {self.generator}, whose latents are no single weights")
+        if self.rounding == "adaround" and (self.bytes or self.bpp):
+            raise EncodeError("rounding = adaround is for one quantisation step, which bytes and bpp move: leave them out, or round to the nearest")
 
     @classmethod
     def from_preset(cls, name: str) -> Config:
-        """A preset by name: fast, balanced, best or paper."""
+        """A preset by name, one of PRESETS."""
         if name not in PRESETS:
             raise EncodeError(f"unknown preset {name!r}{_nearest(name, PRESETS)}; there are {', '.join(PRESETS)}")
         text = (resources.files("doh") / "presets" / f"{name}.toml").read_text(encoding="utf-8")
@@ -150,10 +162,12 @@ _WORDS = {"int": "a whole number", "float": "a number", "str": "a word"}
 
 _CHOICES = {
     "step_rule": ("rate", "range"),
-    "generator": ("tied", "dense"),
+    "generator": ("tied", "dense", "plain"),
     "ladder": ("auto", "octaves", "1.4"),
     "gains": ("paper", "siren"),
-    "latent_scale": ("unit", "paper"),
+    "initial_biases": ("zero", "uniform"),
+    "latent_scale": ("unit", "paper", "weights"),
+    "rounding": ("nearest", "adaround"),
     "sampling": ("auto", "random", "epochs", "surface"),
     "schedule": ("cosine", "exponential"),
     "engine": ("auto", "eager", "fused"),
@@ -177,6 +191,7 @@ _RANGES = {
     "batch": (1, 1 << 28),
     "lr_latents": (0, 1e6),
     "lr_biases": (0, 1e6),
+    "l1": (0, 1e6),
     "beta1": (0, 0.99999999),
     "beta2": (0, 0.99999999),
     "adam_eps": (0, 1),

@@ -39,6 +39,7 @@ def save(run: Run, path: Path) -> None:
         "config": run.config.to_dict(),
         "signal": signal_hash(run.signal),
         "step": run.step,
+        "gains": run.gains if run.settled else None,
         "latent_step": run.quantisation.latent if run.quantisation else None,
         "elapsed": run.elapsed,
         "share": run.share,
@@ -62,7 +63,7 @@ def load(run: Run, path: Path) -> None:
     _check(run, note, path)
     if run.config.sampling == "epochs":
         run.order = torch.empty(len(stored.get("order", ())), dtype=torch.int64)
-    _start_moments(run)
+    start_moments(run)
     for name, tensor in _tensors(run).items():
         if name not in stored or stored[name].shape != tensor.shape or stored[name].dtype != tensor.dtype:
             raise EncodeError(f"{path} is a damaged checkpoint: {name} does not fit")
@@ -74,6 +75,8 @@ def load(run: Run, path: Path) -> None:
         state["step"].fill_(run.step)
     run.elapsed, run.share = note["elapsed"], note["share"]
     run.steps, run.finish_from = note["schedule"]
+    if note.get("gains"):
+        run.scale_layers(note["gains"])
     if note["latent_step"]:
         run.quantise_at(note["latent_step"])
 
@@ -88,7 +91,7 @@ def _check(run: Run, note: dict[str, Any], path: Path) -> None:
             raise EncodeError(f"{path} is a checkpoint with {key} = {note['config'].get(key)!r}, not {value!r}: remove it, or do not resume")
 
 
-def _start_moments(run: Run) -> None:
+def start_moments(run: Run) -> None:
     """Adam makes its state on the first step; a resumed run needs it before."""
     for group in run.optimiser.param_groups:
         for p in group["params"]:

@@ -48,6 +48,8 @@ def plan(signal: Signal, config: Config) -> Plan:
     else:
         n = max(16, min(DEFAULT_LATENTS, int(signal.samples.size * DEFAULT_SHARE)))
     target, omega = target_for(signal, config, n), config.omega or omega_for(points)
+    if config.generator == "plain":
+        n = target.weights
     if target.weights > MAX_WEIGHTS:
         raise EncodeError(f"a network of {target.weights} weights is too large, {MAX_WEIGHTS} are the most: make width or depth smaller")
     if config.generator == "dense" and n * target.weights > MAX_DENSE_BYTES:
@@ -56,6 +58,8 @@ def plan(signal: Signal, config: Config) -> Plan:
 
 
 def _latents_for(signal: Signal, config: Config, budget: int) -> int:
+    if config.generator == "plain" and config.width:
+        return 1  # the settings fix the network; the quantisation step alone is to meet the budget
     smallest = estimate(signal, config, 1)
     if budget < smallest:
         raise EncodeError(f"{budget} bytes are too few for this signal: the smallest file is about {smallest} bytes")
@@ -74,7 +78,7 @@ def target_for(signal: Signal, config: Config, n: int) -> Target:
     ladder = config.ladder if config.ladder != "auto" else "1.4" if longest in LADDER_1_4 else "octaves"
     frequencies = config.frequencies if config.frequencies >= 0 else carried_frequencies(longest, ladder)
     small = prod(signal.shape) <= SMALL_SIGNAL
-    weights = n * (config.weights_per_latent or (WEIGHTS_PER_LATENT_SMALL if small else WEIGHTS_PER_LATENT))
+    weights = n if config.generator == "plain" else n * (config.weights_per_latent or (WEIGHTS_PER_LATENT_SMALL if small else WEIGHTS_PER_LATENT))
     depth = config.depth or min(MAX_DEPTH, max(1, round(USUAL_DEPTH * (weights / USUAL_WEIGHTS) ** (1 / 3))))
     width = config.width or _width(dims * (1 + 2 * frequencies) + channels, depth, weights)
     target = Target(dims, channels, width, depth, frequencies, ladder if frequencies else "octaves")
@@ -99,7 +103,8 @@ def omega_for(points: int) -> float:
 def estimate(signal: Signal, config: Config, n: int) -> int:
     """About how many bytes a file with n latents takes."""
     t = target_for(signal, config, n)
-    bits = min(n, t.weights) * config.bits + t.depth * t.width * (config.bits + BIAS_EXTRA_BITS) + t.channels * 12
+    latents = t.weights if config.generator == "plain" else min(n, t.weights)
+    bits = latents * config.bits + t.depth * t.width * (config.bits + BIAS_EXTRA_BITS) + t.channels * 12
     return header_bytes(signal, t, config.seed, n) + int(bits / 8)
 
 

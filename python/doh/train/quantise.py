@@ -59,13 +59,18 @@ class Steps:
 
 
 class Quantiser:
-    """Quantises for one projection and target network. `gains` are the layers' gains, `omegas` turn a sine layer's sum into radians."""
+    """Quantises for one projection and target network. `gains` are the layers' gains, `omegas` turn a sine layer's sum into radians.
 
-    def __init__(self, target: Target, projection: Projection, gains: Sequence[float], omegas: Sequence[float], bias_step: float) -> None:
-        self.target, self.projection, self.bias_step = target, projection, bias_step
-        self.classes = [scale_index(layer, target.depth, False) for layer in range(target.depth + 1)]
+    per_layer: every layer has a scale of its own in the file; otherwise gains and omegas are the same for layers 1 to depth - 1.
+    """
+
+    def __init__(
+        self, target: Target, projection: Projection, gains: Sequence[float], omegas: Sequence[float], bias_step: float, per_layer: bool = False
+    ) -> None:
+        self.target, self.projection, self.bias_step, self.per_layer = target, projection, bias_step, per_layer
+        self.classes = [scale_index(layer, target.depth, per_layer) for layer in range(target.depth + 1)]
         self.radians = [gain * omega for gain, omega in zip(gains, [*omegas, 1.0])]  # for each layer, at latent step 1 and unit gain
-        first_of_class = [self.classes.index(c) for c in range(scale_count(target.depth, False))]
+        first_of_class = [self.classes.index(c) for c in range(scale_count(target.depth, per_layer))]
         self.worth = [self.radians[layer] * projection.unit / (1 if layer == target.depth else 2 * pi) for layer in first_of_class]
 
     def steps(self, latent_step: float) -> Steps:
@@ -124,6 +129,7 @@ class Quantiser:
             bias_scale=steps.bias_scale,
             bias_codes=_codes(wrap(biases), steps.bias),
             output_bias_codes=output_codes,
+            flags=int(self.per_layer),
         )
 
     def _scale(self, which: int, mantissa: int, e: int, sums: list[np.ndarray] | None, output_codes: np.ndarray) -> Scale:

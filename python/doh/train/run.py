@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from math import ceil, cos, inf, log2, pi
 
 import numpy as np
@@ -18,8 +19,8 @@ from doh.signal import Signal
 from doh.train.engine import steps_for
 from doh.train.gradient import BatchGradient, Workers
 from doh.train.plan import plan
-from doh.train.projection import KINDS, Projection, Shapes, initial_latents
-from doh.train.quantise import Quantiser, Steps, round_through, wrap
+from doh.train.projection import KINDS, Projection, Shapes, TiedProjection, initial_latents
+from doh.train.quantise import CODE_MAX, Quantiser, Steps, round_through, wrap
 from doh.train.sampling import SurfaceSampler
 from doh.train.siren import Encoding, initial_gains
 
@@ -36,10 +37,19 @@ def new_projection(generator: str, seed: int, n: int, shapes: Shapes, device: to
     return KINDS[generator](seed, n, shapes).to(device)
 
 
+@dataclass(frozen=True)
+class Start:
+    """Where a training begins, if not at the seed's latents. The biases are those inside sin(omega (W x + b))."""
+
+    latents: Tensor  # (n,), at unit scale
+    biases: Tensor  # (depth, width)
+    output_bias: Tensor  # (channels,)
+
+
 class Run:
     """Everything that a checkpoint holds, and what follows from signal and settings. Raises EncodeError for what cannot be encoded."""
 
-    def __init__(self, signal: Signal, config: Config, projection: Callable[..., Projection] = new_projection) -> None:
+    def __init__(self, signal: Signal, config: Config, projection: Callable[..., Projection] = new_projection, start: Start | None = None) -> None:
         self.signal, self.config = signal, config
         self.device = device_of(config.device)
         self.plan = plan(signal, config)
@@ -54,15 +64,18 @@ class Run:
 
         omegas = [self.plan.first_omega] + [self.plan.omega] * (target.depth - 1)
         self.omegas = torch.tensor(omegas, device=self.device)[:, None]
-        self.projection = projection(config.generator, config.seed, n, target.layer_shapes, self.device)
-        self.quantiser = Quantiser(target, self.projection, initial_gains(target, self.plan.omega, config.gains), omegas, config.bias_step)
+        kind = "tied" if config.generator == "plain" else config.generator
+        self.projection = projection(kind, config.seed, n, target.layer_shapes, self.device)
+        self.gains = initial_gains(target, self.plan.omega, config.gains)
+        self.quantiser = Quantiser(target, self.projection, self.gains, omegas, config.bias_step)
+        #: What a latent of unit scale is worth among the trained ones, (n,); None: they are the same.
+        self.worth = self._of_weights(self.gains) if config.latent_scale == "weights" else None
+        self.settled = False  # whether each layer has a gain of its own that comes from its weights (settle_layers)
         self.encoding = Encoding(signal.shape, target.frequencies, target.ladder, self.device)
         self.samples, low, top = _samples(signal, self.device)
         self.gradient = BatchGradient(target, self.encoding, self.samples, low, top, self.batch, steps_for(config.engine, self.device, target))
 
-        self.latents = initial_latents(config.seed, n).to(self.device).requires_grad_()
-        self.biases = torch.zeros(target.depth, target.width, device=self.device, requires_grad=True)
-        self.output_bias = torch.full((target.channels,), 0.5, device=self.device, requires_grad=True)
+        self.latents, self.biases, self.output_bias = self._beginning(start)
         per_latent = n if config.latent_scale == "paper" else 1
         groups = [
             {"params": [self.latents], "lr": config.lr_latents * per_latent, "eps": config.adam_eps / per_latent},
@@ -78,6 +91,43 @@ class Run:
         self.whole = True  # False while a step is under way
         self.quantisation: Steps | None = None
         self.gain = self.projection.spread(self.quantiser.radians).to(self.device)
+        self.l1 = config.l1 / self.projection.spread([*omegas, 1.0]).to(self.device) if config.l1 else None  # (D,), for weights in radians
+
+    def _beginning(self, start: Start | None) -> tuple[Tensor, Tensor, Tensor]:
+        """What is trained, before the first step. Raises EncodeError for a start that belongs to something else."""
+        target, n, seed = self.plan.target, self.plan.latents, self.config.seed
+        if start is None:
+            biases = torch.zeros(target.depth, target.width)
+            if self.config.initial_biases == "uniform":
+                biases.uniform_(-1, 1, generator=torch.Generator().manual_seed(seed % (1 << 63))).mul_(torch.tensor(self.gains[:-1])[:, None])
+            start = Start(initial_latents(seed, n), biases, torch.full((target.channels,), 0.5))
+        shapes = {"latents": (n,), "biases": (target.depth, target.width), "output_bias": (target.channels,)}
+        for name, shape in shapes.items():
+            tensor = getattr(start, name)
+            if tensor.shape != shape or not torch.isfinite(tensor).all():
+                raise EncodeError(f"a training begins at {name} of the shape {shape}, all finite; these, {tuple(tensor.shape)}, belong to something else")
+        latents, biases, output_bias = (t.detach().to(self.device, torch.float32, copy=True) for t in (start.latents, start.biases, start.output_bias))
+        if self.worth is not None:
+            latents = latents * self.worth
+        return latents.requires_grad_(), biases.requires_grad_(), output_bias.requires_grad_()
+
+    def _of_weights(self, gains: Sequence[float]) -> Tensor:
+        """(n,): for each latent of a plain network the gain of its weight's layer."""
+        assert isinstance(self.projection, TiedProjection)
+        worth = torch.empty(self.plan.latents, device=self.device)
+        worth[self.projection.index] = self.projection.spread(gains).to(self.device)
+        return worth
+
+    @property
+    def unit_latents(self) -> Tensor:
+        """The latents at unit scale (n,), which the projection and the file take."""
+        return self.latents if self.worth is None else self.latents / self.worth
+
+    @property
+    def weights(self) -> list[Tensor]:
+        """The network's weights, one tensor (fan_out, fan_in) for each layer, those inside sin(omega (W x + b)): unrounded, without gradient."""
+        with torch.no_grad():
+            return self.projection(self.unit_latents, self.projection.spread(self.gains).to(self.device))
 
     # one step
 
@@ -94,12 +144,14 @@ class Run:
     def train(self, workers: Workers) -> None:
         """One step of Adam."""
         self.begin()
-        latents, biases = self.latents, self.biases * self.omegas
+        latents, biases = self.unit_latents, self.biases * self.omegas
         if self.quantisation:
             latents, biases = round_through(latents, self.quantisation.latent), round_through(biases, self.quantisation.bias)
         flat = self.projection.flat(latents) * self.gain
         weights = self.projection.split(flat.detach())
         loss, gradients = self.gradient(self.draw(), weights, biases.detach(), self.output_bias.detach(), workers)
+        if self.l1 is not None:
+            gradients = [gradients[0] + self.l1 * flat.detach().sign(), *gradients[1:]]
         self.optimiser.zero_grad()
         torch.autograd.backward([flat, biases, self.output_bias], gradients)
         self.optimiser.step()
@@ -142,10 +194,27 @@ class Run:
         if not since:
             with torch.no_grad():
                 self.biases.copy_(wrap(self.biases * self.omegas) / self.omegas)
+            self.settle_layers()
         step = self.preferred_step()
         if self.plan.budget:
             step = self.fitting_step(int(self.plan.budget * STEER_AIM), step)
         self.quantise_at(step)
+
+    def settle_layers(self) -> None:
+        """A plain network with step_rule = range: from here on 2^bits levels span each layer's weights, as they are now, from the lowest to the highest."""
+        if self.settled or self.config.generator != "plain" or self.config.step_rule != "range":
+            return
+        most = max(1.0, (2**self.config.bits - 1) / (CODE_MAX - 1))  # a code has 16 bits with its sign
+        self.scale_layers([max((w.max() - w.min()).item(), w.abs().max().item() * most, 1e-6) / 2 for w in self.weights])
+
+    def scale_layers(self, gains: list[float]) -> None:
+        """Gives every layer a gain, and in the file a scale, of its own. The weights stay; the latents at unit scale change."""
+        worth = self._of_weights(gains)
+        self.worth = worth / self._of_weights(self.gains) if self.worth is None else self.worth * worth / self._of_weights(self.gains)
+        self.gains, self.settled = gains, True
+        omegas = [self.plan.first_omega] + [self.plan.omega] * (self.plan.target.depth - 1)
+        self.quantiser = Quantiser(self.plan.target, self.projection, gains, omegas, self.config.bias_step, per_layer=True)
+        self.gain = self.projection.spread(self.quantiser.radians).to(self.device)
 
     def quantise_at(self, step: float) -> None:
         """From here on training sees latents rounded to multiples of `step`, and the weights that a file's scales give."""
@@ -153,10 +222,12 @@ class Run:
         self.gain = self.projection.spread(self.quantiser.gains(self.quantisation)).to(self.device)
 
     def preferred_step(self) -> float:
-        return self.quantiser.step_of_bits(self.latents, self.config.bits, self.config.step_rule)
+        if self.settled:
+            return max(2 / (2**self.config.bits - 1), self.quantiser.finest(self.unit_latents))
+        return self.quantiser.step_of_bits(self.unit_latents, self.config.bits, self.config.step_rule)
 
     def fitting_step(self, budget: int, start: float) -> float:
-        return self.quantiser.step_of_bytes(self.size, budget, start, self.quantiser.finest(self.latents))
+        return self.quantiser.step_of_bytes(self.size, budget, start, self.quantiser.finest(self.unit_latents))
 
     def size(self, step: float) -> int:
         """Bytes of the file with this step."""
@@ -165,7 +236,7 @@ class Run:
     # the result
 
     def model(self, steps: Steps, exact: bool = True) -> QuantModel:
-        return self.quantiser.model(self.signal, self.latents, self.biases * self.omegas, self.output_bias, steps, exact)
+        return self.quantiser.model(self.signal, self.unit_latents, self.biases * self.omegas, self.output_bias, steps, exact)
 
     def finished(self, another: Callable[[], bool] = lambda: True) -> QuantModel:
         """The model to be packed: at the best step by measurement, or the one that fits the budget. Raises EncodeError when none does.
@@ -173,6 +244,8 @@ class Run:
         another: whether there is time to measure another step.
         """
         self.check_finite()
+        if not self.quantisation:
+            self.settle_layers()
         step = self.quantisation.latent if self.quantisation else self.preferred_step()
         budget = self.plan.budget
         if budget and not budget * FILL <= self.size(step) <= budget:
@@ -184,7 +257,7 @@ class Run:
                 raise EncodeError(f"{budget} bytes are more than this network can use ({size} bytes): give it a larger width, or none")
         if not budget and self.config.step_rule == "rate":
             step = self.best_step(step, another)
-        return self.model(self.quantiser.steps(max(step, self.quantiser.finest(self.latents))))
+        return self.model(self.quantiser.steps(max(step, self.quantiser.finest(self.unit_latents))))
 
     def best_step(self, step: float, another: Callable[[], bool] = lambda: True) -> float:
         """Of some steps around `step` the one with the best file: decoded by the integer decoder, PSNR weighed against bytes (DB_PER_DOUBLING)."""
@@ -195,7 +268,7 @@ class Run:
             decoded = decode_unsealed(data, model, self.config.cores)
             return psnr(decoded, self.signal.samples, TOP[self.signal.sample_type]) - DB_PER_DOUBLING * log2(len(data))
 
-        finest = self.quantiser.finest(self.latents)
+        finest = self.quantiser.finest(self.unit_latents)
         return max((max(step * factor, finest) for factor in STEP_FACTORS if another()), key=merit, default=step)
 
     def check_finite(self) -> None:

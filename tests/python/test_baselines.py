@@ -1,0 +1,186 @@
+"""Other work's models as settings of the same encoder: plain networks, their steps, their files."""
+
+from __future__ import annotations
+
+import dataclasses
+from math import sqrt
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import doh  # noqa: E402
+from doh import EncodeError, Signal, container, reference  # noqa: E402
+from doh.config import COIN_NETWORKS, Config  # noqa: E402
+from doh.model import Target  # noqa: E402
+from doh.train import checkpoint as checkpoints  # noqa: E402
+from doh.train.gradient import Workers  # noqa: E402
+from doh.train.plan import plan  # noqa: E402
+from doh.train.run import Run, Start  # noqa: E402
+
+ONE = Workers(1, None)
+SMALL = {"width": 12, "depth": 3, "epochs": 0, "threads": 1, "device": "cpu"}
+
+
+def picture(height: int = 12, width: int = 16) -> Signal:
+    """Smooth colours with an edge."""
+    y, x = np.mgrid[0:height, 0:width]
+    planes = [128 + 100 * np.sin(x / 5 + y / 7), 20 * y % 256, np.where(x > width / 2, 200, 40)]
+    return Signal(np.stack(planes, axis=-1).clip(0, 255).astype(np.uint8), "image", "u8")
+
+
+def run_of(preset: str, signal: Signal | None = None, **settings) -> Run:
+    return Run(signal or picture(), Config.from_preset(preset).replace(**{**SMALL, **settings}))
+
+
+def trained(run: Run) -> Run:
+    while run.step < run.steps:
+        run.train(ONE)
+    return run
+
+
+# plain networks
+
+
+def test_plain_has_a_latent_for_each_weight():
+    kodak = Signal(np.zeros((512, 768, 3), np.uint8), "image", "u8")
+    for bpp, (width, depth) in COIN_NETWORKS.items():
+        p = plan(kodak, Config.from_preset("coin").replace(width=width, depth=depth))
+        assert p.target == Target(2, 3, width, depth) and p.latents == p.target.weights
+        assert 16 * (p.latents + p.target.biases) / (512 * 768) == pytest.approx(bpp, abs=0.011)
+    inric = plan(kodak, Config.from_preset("inric"))
+    assert inric.target == Target(2, 3, 32, 4, 16, "1.4") and inric.latents == inric.target.weights == 66 * 32 + 3 * 32 * 32 + 3 * 32
+
+
+@pytest.mark.parametrize("rate", [{}, {"bytes": 700}, {"bpp": 20.0}])
+def test_plain_without_a_width_follows_the_rate(rate):
+    signal = picture(24, 24)
+    p = plan(signal, Config(generator="plain", weights_per_latent=2.5, **rate))
+    assert p.latents == p.target.weights
+    data = doh.encode(signal, generator="plain", steps=20, threads=1, **rate)
+    budget = rate.get("bytes") or int(rate.get("bpp", 0) * 24 * 24 / 8)
+    assert not budget or 0.97 * budget <= len(data) <= budget
+    assert container.read_info(data).latents == p.latents == container.read_info(data).weights
+
+
+@pytest.mark.parametrize("bits", [300, 600])
+def test_a_budget_of_a_fixed_plain_network_sets_its_step(bits):
+    data = doh.encode(picture(), generator="plain", width=12, depth=3, frequencies=2, steps=20, threads=1, bytes=bits)
+    assert 0.97 * bits <= len(data) <= bits
+
+
+def test_a_plain_networks_weights_are_independent():
+    run = run_of("coin", steps=3)
+    before = [w.clone() for w in run.weights]
+    with torch.no_grad():
+        run.latents[7] += 1
+    changed = sum((a != b).sum().item() for a, b in zip(before, run.weights, strict=True))
+    assert changed == 1 and sum(w.numel() for w in before) == len(run.latents)
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"generator": "plain", "latents": 5}, "as many latents as weights"),
+        ({"latent_scale": "weights"}, "latent_scale = weights is for generator = plain"),
+        ({"l1": -1.0}, "l1 must be between"),
+        ({"generator": "plane"}, "generator must be one of tied, dense, plain"),
+    ],
+)
+def test_settings_that_do_not_go_together(settings, message):
+    with pytest.raises(EncodeError, match=message):
+        Config(**settings)
+
+
+# training
+
+
+@pytest.mark.parametrize("l1", [0.0, 1e-2])
+def test_a_step_is_torchs_adam_on_the_weights(l1):
+    """COIN written out: Linear layers, sin(30 x), Adam at 2e-4 on weights and biases, from the same start."""
+    run = run_of("coin", steps=12, l1=l1, lr_latents=2e-3, lr_biases=2e-3, engine="eager")
+    weights = [w.double().clone().requires_grad_() for w in run.weights]
+    biases = [b.detach().double().clone().requires_grad_() for b in [*run.biases, run.output_bias]]
+    bounds = [1 / 2, *[sqrt(6 / 12) / 30] * 3]
+    assert all(0.9 * bound < w.abs().max() <= bound for w, bound in zip(weights, bounds, strict=True))
+    assert all(0.5 * bound < b.abs().max() <= bound for b, bound in zip(biases[:-1], bounds))
+    adam = torch.optim.Adam([*weights, *biases], lr=2e-3, eps=1e-8)
+    x = run.encoding(torch.arange(run.points)).double()
+    wanted = run.samples.double() / 255
+    for _ in range(12):
+        h = x
+        for w, b in zip(weights[:-1], biases[:-1]):
+            h = torch.sin(30 * (h @ w.t() + b))
+        loss = (h @ weights[-1].t() + biases[-1] - wanted).square().mean()
+        adam.zero_grad()
+        (loss + l1 * sum(w.abs().sum() for w in weights)).backward()
+        adam.step()
+    trained(run)
+    for a, b in zip([*run.weights, *run.biases, run.output_bias], [*weights, *biases], strict=True):
+        torch.testing.assert_close(a.detach().double(), b.detach(), rtol=0, atol=5e-5)
+    assert max((a - b.detach()).abs().max() for a, b in zip(run.weights, Run(run.signal, run.config).weights)) > 0.01
+
+
+@pytest.mark.parametrize("generator", ["tied", "dense", "plain"])
+def test_l1_makes_weights_smaller(generator):
+    sums = [sum(w.abs().sum().item() for w in trained(run_of("fast", generator=generator, steps=80, l1=l1)).weights) for l1 in (0.0, 1e-3)]
+    assert sums[1] < 0.9 * sums[0]
+
+
+# files
+
+
+@pytest.mark.parametrize("preset", ["coin", "mlp8", "inric"])
+@pytest.mark.parametrize("settings", [{}, {"frequencies": 10, "ladder": "octaves", "depth": 1}, {"finish": 0.5, "latent_scale": "unit", "depth": 2}])
+def test_files_decode_alike(preset, settings):
+    data = doh.encode(picture(), preset=preset, **{**SMALL, "steps": 20, **settings})
+    model = container.unpack(data)
+    assert np.array_equal(doh.decode(data), reference.samples(model).astype(np.uint8))
+    assert len(model.latent_codes) == model.target.weights and model.flags == 1 and len(model.scales) == model.target.depth + 1
+
+
+def test_levels_span_each_layer():
+    """At b bits a layer's weights lie on a grid of 2^b levels from the lowest to the highest, give or take one for the place of zero."""
+    run = run_of("mlp8", steps=30, bits=6.0)
+    model = trained(run).finished()
+    for layer, (codes, weights) in enumerate(zip(run.projection.weight_sums(model.latent_codes), run.weights, strict=True)):
+        assert 62 <= codes.max() - codes.min() <= 64
+        worth = model.scale_of(layer).factor * (2 * np.pi / 30 if layer < 3 else 1)
+        assert (codes * worth - weights).abs().max() <= 0.52 * worth and worth == pytest.approx((weights.max() - weights.min()).item() / 63, rel=1e-3)
+    assert max(abs(model.scale_of(a).factor / model.scale_of(b).factor - 1) for a, b in ((1, 2), (0, 1))) > 0.01
+
+
+def test_sixteen_bits_are_as_good_as_floats():
+    run = trained(run_of("coin", steps=30))
+    codes = run.projection.weight_sums(run.finished().latent_codes)
+    assert all(60000 < c.max() - c.min() < 65536 and c.abs().max() <= 32767 for c in codes[:-1])
+
+
+def test_a_plain_training_resumes_to_the_same_bytes(tmp_path):
+    config = Config.from_preset("inric").replace(**{**SMALL, "steps": 20, "finish": 0.5})
+    whole, first, path = Run(picture(), config), Run(picture(), config), tmp_path / "c"
+    for _ in range(15):
+        first.train(ONE)
+    checkpoints.save(first, path)
+    second = Run(picture(), config)
+    checkpoints.load(second, path)
+    assert second.settled and second.gains == first.gains
+    assert container.pack(trained(second).finished()) == container.pack(trained(whole).finished())
+
+
+# where a training begins
+
+
+def test_a_training_may_begin_anywhere():
+    run = trained(run_of("fast", steps=30, latents=150))
+    start = Start(run.latents, run.biases, run.output_bias)
+    again = Run(run.signal, run.config.replace(steps=1), start=start)
+    torch.testing.assert_close(again.latents, run.latents)
+    again.train(ONE)
+    assert not torch.equal(again.latents, run.latents)
+    plain = run_of("coin", steps=1)
+    torch.testing.assert_close(Run(plain.signal, plain.config, start=Start(plain.unit_latents, plain.biases, plain.output_bias)).latents, plain.latents)
+    for change in ({"latents": torch.zeros(149)}, {"biases": torch.zeros(3, 11)}, {"output_bias": torch.full((3,), torch.nan)}):
+        with pytest.raises(EncodeError, match=next(iter(change))):
+            Run(run.signal, run.config, start=dataclasses.replace(start, **change))
