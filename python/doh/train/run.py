@@ -127,7 +127,8 @@ class Run:
     def weights(self) -> list[Tensor]:
         """The network's weights, one tensor (fan_out, fan_in) for each layer, those inside sin(omega (W x + b)): unrounded, without gradient."""
         with torch.no_grad():
-            return self.projection(self.unit_latents, self.projection.spread(self.gains).to(self.device))
+            flat = self.projection.flat(self.unit_latents) * self.projection.spread(self.gains).to(self.device)
+        return self.projection.split(flat)
 
     # one step
 
