@@ -16,7 +16,7 @@ from doh.errors import EncodeError
 from doh.signal import Signal
 
 if TYPE_CHECKING:
-    from doh.train.fit import Progress
+    from doh.train.fit import Progress, Training
     from doh.train.many import Task
 
 Source = np.ndarray | Signal | str | PathLike[str]
@@ -80,13 +80,15 @@ def encode_many(
     on_result: Callable[[int, bytes | Exception], None] | None = None,
     **overrides: Any,
 ) -> list[bytes | Exception]:
-    """Encodes many signals, at the same time on the CPU, one on each core, and returns for each in its place the file or the exception that it ended with.
+    """Encodes many signals at the same time, and returns for each in its place the file or the exception that it ended with.
 
-    A file is the very one that encode() makes of the same signal with the same settings, unless they have `seconds`, which is the time for each signal.
     All have the same seed, and those of equal size the same projection, which is made once. One that cannot be encoded does not stop the others.
+    On the CPU one is trained on each core, and a file is the very one that encode() makes of the same signal with the same settings, unless they have
+    `seconds`, which is the time for each signal. On a GPU signals whose networks have one shape are trained in stacks of up to 8 (doh.train.together),
+    with the result of encode() up to rounding in their sums; with `seconds` one after the other.
 
-    sources: as encode() takes them, or functions that return such a thing: they are called when its turn comes, in a thread of its own, as paths are
-        read then; so that not all signals need be in memory.
+    sources: as encode() takes them, or functions that return such a thing: they are called when its turn comes, in another thread, as paths are
+        read then; so that not all signals need be in memory. On a GPU up to 32 are, or 1 GiB, in search of some that make a stack.
     checkpoints: a file (or None) for each source.
     threads: cores in all; one that is left over helps one of the last signals.
     progress, on_result: called with the number of a source and its Progress, and its result as soon as it is there, one call at a time and in the thread
@@ -102,26 +104,30 @@ def encode_many(
     if len(paths) != len(todo):
         raise EncodeError(f"{len(paths)} checkpoints for {len(todo)} signals: give one, or None, for each")
     _need_torch()
-    from doh.train.fit import train
+    from doh.train import together
+    from doh.train.fit import Training
     from doh.train.many import Many
 
-    own = settings.replace(threads=1)  # of one signal: what does not share `task.workers`
+    stacks = together.in_stacks(settings)
+    own = settings if stacks else settings.replace(threads=1)  # of one signal: what does not share `task.workers`
 
-    def work(task: Task) -> Any:
+    def begin(task: Task) -> Training:
         started, source = time.monotonic(), todo[task.number]
-        signal = signal_of(source() if callable(source) else source)
-        model = train(
-            signal,
+        return Training(
+            signal_of(source() if callable(source) else source),
             own,
-            task.workers,
             progress=task.report if progress else None,
             checkpoint=paths[task.number],
             resume=resume,
             started=started,
-            stop=task.stop,
             projection=task.projection,
         )
-        return container.pack(model)
+
+    def alone(task: Task) -> Any:
+        return container.pack(begin(task).alone(task.workers, task.stop))
+
+    def all_together(tasks: list[Task], give: Callable[[int, Any], None]) -> None:
+        together.train_in_stacks(tasks, begin, lambda training: container.pack(training.finish(), threads=own.cores), give)
 
     results: list[Any] = [None] * len(todo)
 
@@ -130,7 +136,7 @@ def encode_many(
         if on_result:
             on_result(number, result)
 
-    Many(work, len(todo), settings).run(progress or (lambda number, report: None), keep)
+    Many(alone, len(todo), settings, all_together if stacks else None).run(progress or (lambda number, report: None), keep)
     return results
 
 

@@ -108,7 +108,7 @@ def test_a_caller_may_stop_a_training(tmp_path):
             raise error
 
     with pytest.raises(KeyboardInterrupt):
-        fit_module.train(SIGNAL, CONFIG, Workers(1, None), checkpoint=tmp_path / "state", started=0.0, stop=stop)
+        fit_module.Training(SIGNAL, CONFIG, checkpoint=tmp_path / "state", started=0.0).alone(Workers(1, None), stop)
     resumed = Run(SIGNAL, CONFIG)
     checkpoint.load(resumed, tmp_path / "state")
     assert resumed.step == 8

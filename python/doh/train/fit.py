@@ -59,29 +59,12 @@ def fit(
     """
     started = clock() if started is None else started
     with workers_for(device_of(config.device), config.threads) as workers:
-        return train(signal, config, workers, progress=progress, checkpoint=checkpoint, resume=resume, started=started, clock=clock)
-
-
-def train(
-    signal: Signal,
-    config: Config,
-    workers: Workers,
-    *,
-    progress: Callable[[Progress], None] | None = None,
-    checkpoint: Path | None = None,
-    resume: bool = False,
-    started: float,
-    clock: Callable[[], float] = time.monotonic,
-    stop: Callable[[], None] = lambda: None,
-    projection: Callable[..., Projection] = new_projection,
-) -> QuantModel:
-    """fit() on workers that are there already. `stop` is called between steps and may raise KeyboardInterrupt; `projection` is Run's."""
-    training = Training(signal, config, progress=progress, checkpoint=checkpoint, resume=resume, started=started, clock=clock, projection=projection)
-    return training.alone(workers, stop)
+        training = Training(signal, config, progress=progress, checkpoint=checkpoint, resume=resume, started=started, clock=clock)
+        return training.alone(workers)
 
 
 class Training:
-    """A run with its clock, its checkpoint and its reports. The arguments are those of train(), and so are the errors."""
+    """A run with its clock, its checkpoint and its reports. The arguments are those of fit(), and so are the errors; `projection` is Run's."""
 
     def __init__(
         self,
@@ -143,8 +126,8 @@ class Training:
         psnr = -10 * log10(loss) if loss > 0 else inf
         self.progress(Progress(run.step, max(steps, run.step), phase, psnr, loss, rate, elapsed, left, run.plan.budget))
 
-    def alone(self, workers: Workers, stop: Callable[[], None]) -> QuantModel:
-        """All steps and the end. On KeyboardInterrupt the state is saved first."""
+    def alone(self, workers: Workers, stop: Callable[[], None] = lambda: None) -> QuantModel:
+        """All steps and the end. `stop` is called between steps and may raise KeyboardInterrupt; the state is saved before that is passed on."""
         with interrupts_between_steps() as check_interrupt:
             try:
                 while self.more():

@@ -1,0 +1,151 @@
+"""Several runs of one shape that take their steps together: what is the same work for all is done in one go."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+import torch
+from torch import Tensor
+
+from doh.train.checkpoint import start_moments
+from doh.train.engine import steps_for
+from doh.train.group import GroupGradient
+from doh.train.quantise import round_through
+from doh.train.run import Run
+
+
+def kin(run: Run) -> Hashable:
+    """Runs where this is equal fit into one stack: their grids may differ, their networks, settings and steps may not."""
+    plan, config = run.plan, run.config
+    schedule = run.steps, run.finish_from, run.step, run.share, run.pass_steps if config.schedule == "exponential" else 0
+    return config, plan.target, plan.latents, run.batch, schedule, run.quantisation is None, run.samples.dtype, run.device
+
+
+class Stack:
+    """Trains S runs in lockstep: one product for the projection of all latents, one launch for all gradients, one for Adam.
+
+    Latents, biases and output biases are rows of tensors (S, n), (S, depth, width) and (S, channels), which the runs' own are views of, and the moments of
+    Adam are those of the runs. So what a run does by itself (its quantisation steps, its checkpoints, its end) it does as ever. Each row is a tensor
+    to Adam, not a part of one: on the CPU the last few numbers of a tensor are rounded differently, and a signal's result is not to depend on its place.
+    With the compiled step and tied weights results are the very same as alone. With other steps they are so to rounding, as products of other sizes add up
+    in other orders.
+
+    Raises ValueError for runs that are not kin, RuntimeError and the like for what the device cannot do. Runs in a stack are trained by it alone.
+    """
+
+    def __init__(self, runs: Sequence[Run], threads: int = 1) -> None:
+        if len({kin(run) for run in runs}) != 1:
+            raise ValueError("runs of one network, of the same settings and at the same step go into a stack")
+        self.runs, self.threads = list(runs), threads
+        for run in runs:
+            if not run.optimiser.state:
+                start_moments(run)
+        self._stack()
+
+    def train(self) -> list[tuple[Run, Exception]]:
+        """One step of Adam for all. A run that fails leaves the stack, and is returned with its error: the others train on as if it had not been there."""
+        failed: list[tuple[Run, Exception]] = []
+        for run in self.runs:
+            try:
+                run.begin()
+            except Exception as error:
+                failed.append((run, error))
+        self.leave([run for run, _ in failed])
+        if not self.runs:
+            return failed
+        if any(run.quantisation is not known for run, known in zip(self.runs, self.quantisations)):
+            self._settle()
+        latents, biases = self.latents, self.biases * self.omegas
+        if self.rounding:
+            latents, biases = round_through(latents, self.rounding[0]), round_through(biases, self.rounding[1])
+        flat = self.runs[0].projection.flat(latents) * self.gain
+        losses, gradients = self.gradient(self._draw(), flat.detach(), biases.detach(), self.output_bias.detach())
+        torch.autograd.backward([flat, biases, self.output_bias], gradients)
+        for whole, rows in self.rows:
+            assert whole.grad is not None
+            for row, grad in zip(rows, whole.grad):
+                row.grad = grad
+            whole.grad = None
+        for group, one in zip(self.optimiser.param_groups, self.runs[0].optimiser.param_groups):
+            group["lr"] = one["lr"]
+        self.optimiser.step()
+        self.losses.lerp_(losses, max(0.02, 1 / (1 + self.runs[0].step)))
+        for run in self.runs:
+            run.step += 1
+            run.whole = True
+        return failed
+
+    def leave(self, runs: Sequence[Run]) -> None:
+        """Takes runs out of the stack."""
+        if runs:
+            self.runs = [run for run in self.runs if run not in runs]
+            if self.runs:
+                self._stack()
+
+    def _stack(self) -> None:
+        """All tensors of the runs that are there now."""
+        runs, first = self.runs, self.runs[0]
+        self.rows: list[tuple[Tensor, list[Tensor]]] = []
+        self.latents, self.biases, self.output_bias = (self._rows(name) for name in ("latents", "biases", "output_bias"))
+        self.losses = torch.stack([run.loss for run in runs])
+        for run, loss in zip(runs, self.losses):
+            run.loss = loss
+        self.omegas = torch.stack([run.omegas for run in runs])
+        groups = [dict(group) for group in first.optimiser.param_groups]
+        for which, group in enumerate(groups):
+            group["params"] = [p for run in runs for p in run.optimiser.param_groups[which]["params"]]
+        self.optimiser = torch.optim.Adam(groups, fused=True)
+        for run in runs:
+            self.optimiser.state.update(run.optimiser.state)  # the runs' own, which their checkpoints hold
+        ranges = [(run.gradient.low, run.gradient.top) for run in runs]
+        names = steps_for(first.config.engine, first.device, first.plan.target)
+        self.gradient = GroupGradient(first.plan.target, [run.encoding for run in runs], [run.samples for run in runs], ranges, names, self.threads)
+        self._find_twins()
+        self._settle()
+
+    def _rows(self, name: str) -> Tensor:
+        """A leaf (S, ...) that holds the parameters of this name, which become views of it."""
+        whole = torch.stack([getattr(run, name).detach() for run in self.runs]).requires_grad_()
+        rows = [whole.detach()[i].requires_grad_() for i in range(len(self.runs))]
+        for run, row in zip(self.runs, rows):
+            old = getattr(run, name)
+            setattr(run, name, row)
+            run.optimiser.state[row] = run.optimiser.state.pop(old)
+            for group in run.optimiser.param_groups:
+                group["params"] = [row if p is old else p for p in group["params"]]
+        self.rows.append((whole, rows))
+        return whole
+
+    def _settle(self) -> None:
+        """The gains and quantisation steps that the runs have now."""
+        self.quantisations = [run.quantisation for run in self.runs]
+        self.gain = torch.stack([run.gain for run in self.runs])
+        steps = [(q.latent, q.bias) for q in self.quantisations if q]
+        latent, bias = torch.tensor(steps, device=self.gain.device).reshape(-1, 2).unbind(1)
+        self.rounding = (latent[:, None], bias[:, None, None]) if steps else None
+
+    # points: runs of one seed draw the same numbers for grids of one size, which it takes to draw once
+
+    def _find_twins(self) -> None:
+        """For each run the first that draws the same points from now on: often itself. They share its generator."""
+        self.firsts: list[Run] = []
+        for run in self.runs:
+            twin = next((first for first in self.firsts if _draw_alike(first, run)), run)
+            run.generator = twin.generator
+            self.firsts.append(twin)
+
+    def _draw(self) -> Tensor:
+        """Numbers of grid points, int64 (S, batch)."""
+        drawn: dict[Run, Tensor] = {}
+        for run, first in zip(self.runs, self.firsts):
+            if first is run:
+                drawn[run] = run.draw()
+            else:
+                run.order = first.order
+        return torch.stack([drawn[first] for first in self.firsts])
+
+
+def _draw_alike(a: Run, b: Run) -> bool:
+    if a.points != b.points or a.surface or b.surface:
+        return False
+    return torch.equal(a.order, b.order) and torch.equal(a.generator.get_state(), b.generator.get_state())

@@ -1,0 +1,120 @@
+"""Many trainings on a GPU: signals of one shape in stacks (doh.train.stack), stack after stack, the others one by one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable, Iterable
+from typing import TypeVar
+
+from doh.config import Config
+from doh.train.fit import Training
+from doh.train.many import Task
+from doh.train.run import Run, device_of
+from doh.train.stack import Stack, kin
+
+T = TypeVar("T")
+Member = tuple[Task, Training]
+Give = Callable[[int, T | Exception], None]
+
+#: Signals in a stack at most; outputs of sine layers that its step makes at most: 2 GiB of float32, and torch's step holds about three times as much.
+STACK, STACK_OUTPUTS = 8, 1 << 29
+#: Signals, and bytes of their samples, that are read ahead at most in search of some that go together.
+AHEAD, AHEAD_BYTES = 32, 1 << 30
+
+
+def in_stacks(config: Config) -> bool:
+    """Whether signals with these settings train in stacks: on a GPU, where one alone leaves most of it idle.
+
+    Not by the clock (`seconds`): each signal has its time for itself there, and so they go one by one. Raises EncodeError for an unknown device.
+    """
+    return device_of(config.device).type == "cuda" and not config.seconds
+
+
+def train_in_stacks(tasks: Iterable[Task], begin: Callable[[Task], Training], finish: Callable[[Training], T], give: Give[T]) -> None:
+    """Calls give(number, outcome) for each task: with what `finish` makes of its training once all steps are done, or the error that it ended with.
+
+    begin: makes a task's training; called in the order of the tasks, somewhat before its steps begin.
+    An error of one signal is no other's; one of the step itself, as when memory is full, is that of all in the stack. When a task's stop() raises
+    KeyboardInterrupt, those that are under way are saved between two steps before it is passed on.
+    """
+    waiting: dict[Hashable, list[Member]] = {}
+    for task in tasks:
+        task.stop()
+        try:
+            training = begin(task)
+        except Exception as error:
+            give(task.number, error)
+            continue
+        key = kin(training.run)
+        waiting.setdefault(key, []).append((task, training))
+        if len(waiting[key]) >= most(training.run):
+            _train(waiting.pop(key), finish, give)
+        elif _enough(waiting):
+            _train(waiting.pop(next(iter(waiting))), finish, give)  # those that have waited longest
+    while waiting:
+        _train(waiting.pop(next(iter(waiting))), finish, give)
+
+
+def most(run: Run) -> int:
+    """How many runs of this shape may go into a stack."""
+    target = run.plan.target
+    return max(1, min(STACK, STACK_OUTPUTS // (run.batch * target.width * target.depth)))
+
+
+def _enough(waiting: dict[Hashable, list[Member]]) -> bool:
+    runs = [training.run for members in waiting.values() for _, training in members]
+    return len(runs) >= AHEAD or sum(run.signal.samples.nbytes for run in runs) >= AHEAD_BYTES
+
+
+def _train(members: list[Member], finish: Callable[[Training], T], give: Give[T]) -> None:
+    """All steps and the end of runs that are kin."""
+    left = list(members)
+
+    def end(member: Member, outcome: T | Exception) -> None:
+        left.remove(member)
+        give(member[0].number, outcome)
+
+    try:
+        _steps(left, end)
+        for member in list(left):
+            member[0].stop()
+            outcome: T | Exception
+            try:
+                outcome = finish(member[1])
+            except Exception as error:
+                outcome = error
+            end(member, outcome)
+    except Exception as error:
+        for member in list(left):
+            end(member, error)
+    except KeyboardInterrupt:
+        for member in list(left):
+            try:
+                member[1].save()
+            except OSError as error:
+                end(member, error)
+        raise
+
+
+def _steps(left: list[Member], end: Callable[[Member, Exception], None]) -> None:
+    """All steps; calls `end`, which takes it out of `left`, for what fails."""
+    clock, task, training = time.monotonic, *left[0]
+    stack = Stack([training.run for _, training in left], task.workers.threads) if len(left) > 1 else None
+    now = clock()
+    for _, each in left:
+        each.begin(now)
+    while left and left[0][1].more():
+        if stack:
+            for run, failure in stack.train():
+                end(next(member for member in left if member[1].run is run), failure)
+        else:
+            training.run.train(task.workers)
+        task.stop()
+        now = clock()
+        for member in list(left):
+            try:
+                member[1].note(now)
+            except OSError as error:  # of its checkpoint
+                if stack:
+                    stack.leave([member[1].run])
+                end(member, error)
