@@ -66,7 +66,7 @@ def step_of(checkpoint):
 
 @needs_compiled
 @pytest.mark.parametrize(
-    "changes", [{}, {"bytes": 400, "latents": 0}, {"sampling": "epochs"}, {"batch": 600, "schedule": "exponential", "decay": 0.9}], ids=str
+    "changes", [{}, {"bytes": 400, "latents": 0}, {"sampling": "epochs", "l1": 1e-4}, {"batch": 600, "schedule": "exponential", "decay": 0.9}], ids=str
 )
 def test_each_file_is_the_one_of_the_signal_alone(changes, sizes):
     settings = QUICK | changes

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil, cos, inf, log2, pi
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -145,16 +146,12 @@ class Run:
     def train(self, workers: Workers) -> None:
         """One step of Adam."""
         self.begin()
-        latents, biases = self.unit_latents, self.biases * self.omegas
-        if self.quantisation:
-            latents, biases = round_through(latents, self.quantisation.latent), round_through(biases, self.quantisation.bias)
-        flat = self.projection.flat(latents) * self.gain
-        weights = self.projection.split(flat.detach())
-        loss, gradients = self.gradient(self.draw(), weights, biases.detach(), self.output_bias.detach(), workers)
-        if self.l1 is not None:
-            gradients = [gradients[0] + self.l1 * flat.detach().sign(), *gradients[1:]]
+
+        def gradient(flat: Tensor, biases: Tensor, output_bias: Tensor) -> tuple[Tensor, list[Tensor]]:
+            return self.gradient(self.draw(), self.projection.split(flat), biases, output_bias, workers)
+
         self.optimiser.zero_grad()
-        torch.autograd.backward([flat, biases, self.output_bias], gradients)
+        loss = backpropagate(self, (self.quantisation.latent, self.quantisation.bias) if self.quantisation else None, gradient)
         self.optimiser.step()
         self.loss.lerp_(loss, max(0.02, 1 / (1 + self.step)))
         self.step += 1
@@ -275,6 +272,35 @@ class Run:
     def check_finite(self) -> None:
         if not (torch.isfinite(self.loss) and torch.isfinite(self.latents).all()):
             raise EncodeError(f"training went out of bounds before step {self.step}: use a smaller lr_latents or lr_biases")
+
+
+class Trained(Protocol):
+    """What is trained and what weights come from: of a Run, or with one more dimension in front of several (doh.train.stack)."""
+
+    latents: Tensor  # (n,)
+    worth: Tensor | None  # (n,)
+    biases: Tensor  # (depth, width)
+    output_bias: Tensor  # (channels,)
+    omegas: Tensor  # (depth, 1)
+    projection: Projection
+    gain: Tensor  # (D,)
+    l1: Tensor | None  # (D,)
+
+
+def backpropagate(of: Trained, rounding: tuple[float | Tensor, float | Tensor] | None, gradient: Callable[..., tuple[Tensor, list[Tensor]]]) -> Tensor:
+    """Adds one batch's gradients to latents, biases and output biases, and returns its loss.
+
+    rounding: steps of latents and of biases in radians, or None. gradient: loss and gradients for weights (D,), biases in radians and output biases.
+    """
+    latents, biases = of.latents if of.worth is None else of.latents / of.worth, of.biases * of.omegas
+    if rounding:
+        latents, biases = round_through(latents, rounding[0]), round_through(biases, rounding[1])
+    flat = of.projection.flat(latents) * of.gain
+    loss, gradients = gradient(flat.detach(), biases.detach(), of.output_bias.detach())
+    if of.l1 is not None:
+        gradients = [gradients[0] + of.l1 * flat.detach().sign(), *gradients[1:]]
+    torch.autograd.backward([flat, biases, of.output_bias], gradients)
+    return loss
 
 
 def learning_rate(step: int, steps: float, pass_steps: int, config: Config) -> float:

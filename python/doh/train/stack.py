@@ -10,8 +10,7 @@ from torch import Tensor
 from doh.train.checkpoint import start_moments
 from doh.train.engine import steps_for
 from doh.train.group import GroupGradient
-from doh.train.quantise import round_through
-from doh.train.run import Run
+from doh.train.run import Run, backpropagate
 
 
 def kin(run: Run) -> Hashable:
@@ -36,7 +35,7 @@ class Stack:
     def __init__(self, runs: Sequence[Run], threads: int = 1) -> None:
         if len({kin(run) for run in runs}) != 1:
             raise ValueError("runs of one network, of the same settings and at the same step go into a stack")
-        self.runs, self.threads = list(runs), threads
+        self.runs, self.threads, self.projection = list(runs), threads, runs[0].projection
         for run in runs:
             if not run.optimiser.state:
                 start_moments(run)
@@ -55,12 +54,7 @@ class Stack:
             return failed
         if any(run.quantisation is not known for run, known in zip(self.runs, self.quantisations)):
             self._settle()
-        latents, biases = self.latents, self.biases * self.omegas
-        if self.rounding:
-            latents, biases = round_through(latents, self.rounding[0]), round_through(biases, self.rounding[1])
-        flat = self.runs[0].projection.flat(latents) * self.gain
-        losses, gradients = self.gradient(self._draw(), flat.detach(), biases.detach(), self.output_bias.detach())
-        torch.autograd.backward([flat, biases, self.output_bias], gradients)
+        losses = backpropagate(self, self.rounding, lambda *parameters: self.gradient(self._draw(), *parameters))
         for whole, rows in self.rows:
             assert whole.grad is not None
             for row, grad in zip(rows, whole.grad):
@@ -117,9 +111,10 @@ class Stack:
         return whole
 
     def _settle(self) -> None:
-        """The gains and quantisation steps that the runs have now."""
+        """The gains, scales and quantisation steps that the runs have now."""
         self.quantisations = [run.quantisation for run in self.runs]
         self.gain = torch.stack([run.gain for run in self.runs])
+        self.worth, self.l1 = (_together([getattr(run, name) for run in self.runs]) for name in ("worth", "l1"))
         steps = [(q.latent, q.bias) for q in self.quantisations if q]
         latent, bias = torch.tensor(steps, device=self.gain.device).reshape(-1, 2).unbind(1)
         self.rounding = (latent[:, None], bias[:, None, None]) if steps else None
@@ -143,6 +138,11 @@ class Stack:
             else:
                 run.order = first.order
         return torch.stack([drawn[first] for first in self.firsts])
+
+
+def _together(tensors: Sequence[Tensor | None]) -> Tensor | None:
+    there = [t for t in tensors if t is not None]
+    return torch.stack(there) if there else None
 
 
 def _draw_alike(a: Run, b: Run) -> bool:
