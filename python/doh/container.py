@@ -145,10 +145,13 @@ def pack(model: QuantModel, threads: int = 1) -> bytes:
     return _core.set_samples_crc(data, samples_crc(decode_unsealed(data, model, threads)))
 
 
-def decode_unsealed(data: bytes, model: QuantModel, threads: int = 1) -> np.ndarray:
-    """The samples in `model`'s file, whose checksum need not be right yet: (*shape, channels), uint8, uint16 or int16."""
-    samples = np.empty((*model.shape, model.target.channels), DTYPE[model.sample_type])
-    box = {"grid": model.shape, "offset": (0,) * len(model.shape), "extent": model.shape}  # decoded as a region, which has no checksum
+def decode_unsealed(data: bytes, model: QuantModel, threads: int = 1, rows: slice = slice(None)) -> np.ndarray:
+    """The samples in `model`'s file, whose checksum need not be right yet: (*shape, channels), uint8, uint16 or int16; `rows` are those of the first
+    dimension, one after the other."""
+    first, last, _ = rows.indices(model.shape[0])
+    extent = (last - first, *model.shape[1:])
+    samples = np.empty((*extent, model.target.channels), DTYPE[model.sample_type])
+    box = {"grid": model.shape, "offset": (first, *[0] * (len(extent) - 1)), "extent": extent}  # decoded as a region, which has no checksum
     _core.decode(data, samples, limits={"max_samples": 1 << 40, "max_work": (1 << 64) - 1}, threads=threads, **box)
     return samples
 

@@ -9,13 +9,13 @@ torch = pytest.importorskip("torch")
 
 from doh import EncodeError, Signal  # noqa: E402
 from doh.config import Config  # noqa: E402
-from doh.container import pack  # noqa: E402
+from doh.container import decode_unsealed, pack, pack_unsealed  # noqa: E402
 from doh.metrics import psnr  # noqa: E402
 from doh.model import DTYPE, TOP  # noqa: E402
 from doh.reference import samples  # noqa: E402
 from doh.train.fit import fit  # noqa: E402
 from doh.train.gradient import Workers  # noqa: E402
-from doh.train.run import Run, learning_rate  # noqa: E402
+from doh.train.run import Run, judged_rows, learning_rate  # noqa: E402
 from doh.train.siren import siren  # noqa: E402
 
 QUICK = Config(steps=60, latents=120, batch=64, threads=1)
@@ -170,6 +170,22 @@ def test_the_papers_parameterisation_takes_the_same_steps(generator):
     assert (run.latents - moved).abs().max() > 0.02
     torch.testing.assert_close(run.latents.detach().double(), z.detach() * n, rtol=0, atol=2e-4)
     torch.testing.assert_close(run.biases.detach().double(), biases.detach(), rtol=0, atol=1e-5)
+
+
+def test_rows_on_which_steps_are_judged():
+    assert judged_rows((512, 768)) == [slice(0, 512)] and judged_rows((7,)) == [slice(0, 7)]
+    for shape, most in (((512, 512, 512), 1 << 21), ((1 << 30,), 1 << 21), ((4, 1 << 22), 1 << 22), ((9000, 6000), 1 << 21)):
+        parts = judged_rows(shape)
+        rows = [row for part in parts for row in (part.start, part.stop - 1)]
+        assert rows == sorted(rows) and rows[0] == 0 and rows[-1] < shape[0]
+        assert most / 2 < sum(part.stop - part.start for part in parts) * np.prod(shape[1:], dtype=int) <= most
+
+
+def test_rows_are_decoded_as_they_lie_in_the_whole():
+    model = fit(picture(), QUICK)
+    data = pack_unsealed(model)
+    whole = decode_unsealed(data, model)
+    assert np.array_equal(decode_unsealed(data, model, rows=slice(3, 5)), whole[3:5])
 
 
 def test_without_a_budget_the_step_is_chosen_by_measuring_decoded_files(monkeypatch):

@@ -10,7 +10,7 @@ from doh.container import decode_unsealed, pack_unsealed
 from doh.errors import EncodeError
 from doh.metrics import psnr
 from doh.model import TOP
-from doh.train.run import STEP_FACTORS, Run
+from doh.train.run import STEP_FACTORS, Run, judged_rows
 
 #: The end is measured on this share of the grid, or on so many points if that is more.
 SAMPLE_SHARE, SAMPLE_POINTS = 1 / 16, 1 << 16
@@ -33,7 +33,8 @@ class Pace:
         self.run, self.clock, self.limit = run, clock, run.config.epochs * run.pass_steps or run.config.steps
         self.seconds = run.config.seconds
         self.origin = started - run.elapsed
-        self.trial, self.trials, end = self._measure()
+        self.trial, self.trials, self.closing = self._measure()
+        end = CAUTION * self.closing + self.trials * self.trial
         self.end = self.origin + self.seconds * (1 - MARGIN) - end
         self.before = run.share or 0.0
         self.began = self.last = clock()
@@ -57,14 +58,14 @@ class Pace:
 
     def another(self) -> bool:
         """Whether there is time to measure another quantisation step at the end."""
-        return self.trials > 1 and self.clock() + 2 * self.trial <= self.origin + self.seconds * (1 - MARGIN)
+        return self.trials > 1 and self.clock() + self.trial + self.closing <= self.origin + self.seconds * (1 - MARGIN)
 
     def left(self) -> float:
         """Seconds until the file is to be there."""
         return max(0.0, self.origin + self.seconds - self.clock())
 
     def _measure(self) -> tuple[float, int, float]:
-        """Seconds to make, decode and compare one file; how many to compare at the end; seconds for the whole of the end."""
+        """Seconds to make, decode and compare one file; how many to compare at the end; seconds for what follows in any case."""
         run, clock = self.run, self.clock
         start, step = clock(), run.preferred_step()
         model = run.model(run.quantiser.steps(step))
@@ -73,11 +74,13 @@ class Pace:
         rows = ceil(model.shape[0] * min(1.0, max(SAMPLE_SHARE, SAMPLE_POINTS / run.points)))
         part = replace(model, shape=(rows, *model.shape[1:]))
         psnr(decode_unsealed(pack_unsealed(part), part, run.config.cores), run.signal.samples[:rows], TOP[run.signal.sample_type])
-        trial = packed - start + (clock() - packed) * model.shape[0] / rows
+        row = (clock() - packed) / rows
+        trial = packed - start + row * sum(part.stop - part.start for part in judged_rows(model.shape))
+        last = packed - start + row * model.shape[0]
         if run.plan.budget:
             start = clock()
             run.size(step)
-            return trial, 0, CAUTION * (trial + BISECTIONS * (clock() - start))
+            return trial, 0, last + BISECTIONS * (clock() - start)
         trials = min(len(STEP_FACTORS), int(TRIAL_SHARE * self.seconds / trial)) if trial > 0 else len(STEP_FACTORS)
         trials = trials if trials > 1 and run.config.step_rule == "rate" else 0
-        return trial, trials, (CAUTION + trials) * trial
+        return trial, trials, last

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import ceil, cos, inf, log2, pi
+from math import ceil, cos, inf, log2, pi, prod
 from typing import Protocol
 
 import numpy as np
@@ -31,6 +31,9 @@ STEERINGS, STEER_UNTIL, STEER_AIM = 10, 0.7, 0.99
 FILL = 0.97
 #: Without a budget these multiples of the step are tried; dB that a file of twice the size must bring to be worth it: about what more latents bring.
 STEP_FACTORS, DB_PER_DOUBLING = (1.0, 0.84, 0.92, 1.09, 1.19), 2.5
+
+#: Points on which they are compared, about, where a signal has more; in so many slabs.
+JUDGED_POINTS, JUDGED_SLABS = 1 << 21, 8
 
 
 def new_projection(generator: str, seed: int, n: int, shapes: Shapes, device: torch.device) -> Projection:
@@ -259,12 +262,14 @@ class Run:
 
     def best_step(self, step: float, another: Callable[[], bool] = lambda: True) -> float:
         """Of some steps around `step` the one with the best file: decoded by the integer decoder, PSNR weighed against bytes (DB_PER_DOUBLING)."""
+        parts = judged_rows(self.signal.shape)
+        wanted = np.concatenate([self.signal.samples[rows] for rows in parts])
 
         def merit(candidate: float) -> float:
             model = self.model(self.quantiser.steps(candidate))
             data = pack_unsealed(model)
-            decoded = decode_unsealed(data, model, self.config.cores)
-            return psnr(decoded, self.signal.samples, TOP[self.signal.sample_type]) - DB_PER_DOUBLING * log2(len(data))
+            decoded = np.concatenate([decode_unsealed(data, model, self.config.cores, rows) for rows in parts])
+            return psnr(decoded, wanted, TOP[self.signal.sample_type]) - DB_PER_DOUBLING * log2(len(data))
 
         finest = self.quantiser.finest(self.unit_latents)
         return max((max(step * factor, finest) for factor in STEP_FACTORS if another()), key=merit, default=step)
@@ -301,6 +306,16 @@ def backpropagate(of: Trained, rounding: tuple[float | Tensor, float | Tensor] |
         gradients = [gradients[0] + of.l1 * flat.detach().sign(), *gradients[1:]]
     torch.autograd.backward([flat, biases, of.output_bias], gradients)
     return loss
+
+
+def judged_rows(shape: Sequence[int]) -> list[slice]:
+    """Parts of the first dimension on which quantisation steps are compared: all of it, or of a large signal some slabs, evenly spread."""
+    rows = max(1, int(JUDGED_POINTS // prod(shape[1:])))
+    if rows >= shape[0]:
+        return [slice(0, shape[0])]
+    slabs = min(JUDGED_SLABS, rows)
+    length = rows // slabs
+    return [slice(first, first + length) for first in (i * (shape[0] - length) // max(1, slabs - 1) for i in range(slabs))]
 
 
 def learning_rate(step: int, steps: float, pass_steps: int, config: Config) -> float:
