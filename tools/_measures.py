@@ -1,0 +1,144 @@
+"""What one cell of an experiment measures: trains, writes and decodes a file, or rounds a trained network, or counts its first weights. Needs torch.
+
+Every function gives flat results, name -> number; docs/experiments.md says what each is.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _experiments import Cell, config_of, kept
+from _runs import device_name
+from torch import Tensor
+
+import doh
+from doh.config import Config
+from doh.files import write_atomic
+from doh.metrics import bpp, iou, psnr, snr
+from doh.model import TOP
+from doh.signal import Signal
+from doh.train.distil import point
+from doh.train.paper_quant import _parts, figures, round_min_max, tensors_of
+from doh.train.plan import plan
+from doh.train.projection import DenseProjection, Projection
+from doh.train.run import Run, new_projection
+from doh.train.study import layer_variances, psnr_of, samples_of, trained
+
+#: Bits of rounding after training, where the options do not name others.
+LEVELS = (16, 8, 6, 5, 4)
+#: Of a record (docs/experiments.md).
+SCHEMA = 1
+
+
+class Rademacher(DenseProjection):
+    """A dense projection whose entries are -1 or 1: the signs of the uniform ones. It has no number in the file format, so its results are floats only."""
+
+    def __init__(self, seed: int, n: int, shapes: Any) -> None:
+        super().__init__(seed, n, shapes)
+        self.unit = n**-0.5 / 255  # entries are +-255 units; Var(sum of n products of a sign and a U(-1, 1)) = n/3, wanted is 1/3
+
+    def _entries(self) -> Tensor:
+        return (super()._entries() >> 7) * 255
+
+
+def projection_of(generator: str) -> Callable[..., Projection]:
+    """What Run is to make its projection with."""
+    if generator != "rademacher":
+        return new_projection
+    return lambda _, seed, n, shapes, device: Rademacher(seed, n, shapes).to(device)
+
+
+def measure(cell: Cell, signal: Signal, folder: Path, name: str, running: dict[str, Any]) -> dict[str, Any]:
+    """The cell's record, without its key. Files that it makes lie in `folder` and begin with `name`. Raises EncodeError."""
+    config = config_of(cell, signal, **running)
+    started, processor = time.perf_counter(), time.process_time()
+    found = MEASURES[cell.measure](cell, signal, config, folder, name)
+    times = {"seconds": time.perf_counter() - started, "processor_seconds": time.process_time() - processor}
+    origin = {"device": device_name(config.device), "threads": config.cores, "version": doh.__version__}
+    return {"schema": SCHEMA, **cell.definition, **found, **times, **origin, "encoder_settings": kept(config)}
+
+
+def sizes(run: Run) -> dict[str, Any]:
+    target, n = run.plan.target, run.plan.latents
+    network = {"width": target.width, "depth": target.depth, "frequencies": target.frequencies, "weights": target.weights, "biases": target.biases}
+    return {"latents": n, **network, "parameters": n + target.biases, "steps": run.step, "points": run.points}
+
+
+def quality(decoded: np.ndarray, signal: Signal) -> dict[str, float]:
+    """psnr in dB; iou of occupancy, snr in dB of sounds."""
+    found = {"psnr": psnr(decoded, signal.samples, TOP[signal.sample_type])}
+    if signal.kind == "occupancy":
+        found["iou"] = iou(decoded, signal.samples)
+    if signal.kind == "audio":
+        found["snr"] = snr(decoded, signal.samples)
+    return found
+
+
+# Measures
+
+
+def file(cell: Cell, signal: Signal, config: Config, folder: Path, name: str) -> dict[str, Any]:
+    """Encodes, writes, reads and decodes: the file's bytes and its quality."""
+    path = folder / f"{name}.doh"
+    write_atomic(path, doh.encode(signal, config=config))
+    info, size = doh.read_info(path), path.stat().st_size
+    found = {"bytes": size, "bpp": bpp(size, info.points), **quality(doh.decode(path, threads=config.cores), signal)}
+    biases = info.depth * info.width + info.channels
+    network = {"width": info.width, "depth": info.depth, "frequencies": info.frequencies, "weights": info.weights, "biases": biases}
+    about = {"latents": info.latents, **network, "parameters": info.latents + biases, "steps": config.steps, "points": info.points}
+    return {"results": found, **about, "file": path.name}
+
+
+def rounding(cell: Cell, signal: Signal, config: Config, folder: Path, name: str) -> dict[str, Any]:
+    """Trains in floating point, then rounds as the paper does (doh.train.paper_quant), to every number of bits in the option `levels`; 32 = not at all.
+
+    For each: quality, `loss` (of PSNR, from floating point), `bpp` (the paper's memory, parameters times bits, for each point) and `bzip2`, bytes of the
+    integers so packed, by those of the memory.
+    """
+    run = trained(signal, config.replace(finish=0), projection=projection_of(cell.settings.get("generator", "")))
+    levels = cell.options.get("levels", LEVELS)
+    tensors, results = tensors_of(run), quality(samples_of(run), signal)
+    found = {f"{key}_float": value for key, value in results.items()}
+    for figure in figures(run, levels):
+        rounded = {key: round_min_max(tensor, figure.bits).values for key, tensor in tensors.items()}
+        now = quality(samples_of(run, *_parts(run, rounded)), signal)
+        now |= {"loss": results["psnr"] - now["psnr"], "bpp": figure.bpp, "bzip2": figure.bzip2 / figure.footprint}
+        found |= {f"{key}_{figure.bits}": value for key, value in now.items()}
+    found["bpp_float"] = 32 * (run.plan.latents + run.plan.target.biases) / run.points
+    return {"results": found, **sizes(run)}
+
+
+def variance(cell: Cell, signal: Signal, config: Config, folder: Path, name: str) -> dict[str, Any]:
+    """Variances of the first weights by what the supplement's Eq. 10 and 14 ask for: 1 is exact. No training."""
+    found = plan(signal, config)
+    layers = layer_variances(found.target, found.latents, config.generator, found.omega, "paper", config.seed)
+    first, *hidden, output = (layer.generated / layer.wanted for layer in layers)
+    t = found.target
+    network = {"width": t.width, "depth": t.depth, "frequencies": t.frequencies, "weights": t.weights, "biases": t.biases}
+    results = {"first": first, "hidden": sum(hidden) / len(hidden), "output": output}
+    return {"results": results, "latents": found.latents, **network, "parameters": found.latents + t.biases, "steps": 0, "points": 0}
+
+
+def distil(cell: Cell, signal: Signal, config: Config, folder: Path, name: str) -> dict[str, Any]:
+    """Algorithm 1: trains a plain network, inverts it to latents of each percentage of its weights in the option `shares`, and fine-tunes them.
+
+    Options: `generator`, `epochs` of fine-tuning, and `tune`, its settings. All in floating point.
+    """
+    mlp = trained(signal, config.replace(finish=0))
+    options, weights = cell.options, mlp.plan.target.weights
+    found = {"mlp": psnr_of(mlp), "mlp_parameters": weights + mlp.plan.target.biases}
+    base = Config.from_preset(options["preset"]) if "preset" in options else Config()
+    tune = base.replace(**options.get("tune", {}), seed=cell.seed, device=config.device, threads=config.threads)
+    for share in options["shares"]:
+        started = time.perf_counter()
+        got = point(mlp, round(share / 100 * weights), options["generator"], tune, options["epochs"])
+        now = {"inverted": got.psnr_inverted, "tuned": got.psnr_tuned, "parameters": got.parameters, "seconds": time.perf_counter() - started}
+        found |= {f"{key}_{share}": value for key, value in now.items()}
+    return {"results": found, **sizes(mlp)}
+
+
+MEASURES: dict[str, Callable[..., dict[str, Any]]] = {"file": file, "rounding": rounding, "variance": variance, "distil": distil}
