@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -19,7 +20,6 @@ from safetensors import safe_open  # noqa: E402
 from doh.config import Config  # noqa: E402
 from doh.container import pack  # noqa: E402
 from doh.train import fused, together  # noqa: E402
-from doh.train import stack as stack_module  # noqa: E402
 from doh.train.fit import Training  # noqa: E402
 from doh.train.gradient import Workers  # noqa: E402
 from doh.train.many import Projections, Task  # noqa: E402
@@ -64,10 +64,17 @@ def step_of(checkpoint):
         return json.loads(file.metadata()["doh"])["step"]
 
 
+OTHERS = [
+    {},
+    {"bytes": 400, "latents": 0},
+    {"sampling": "epochs", "l1": 1e-4},
+    {"batch": 600, "schedule": "exponential", "decay": 0.9},
+    {"generator": "plain", "latents": 0, "width": 9, "depth": 3, "step_rule": "range", "latent_scale": "weights", "lr_latents": 0.003},
+]
+
+
 @needs_compiled
-@pytest.mark.parametrize(
-    "changes", [{}, {"bytes": 400, "latents": 0}, {"sampling": "epochs", "l1": 1e-4}, {"batch": 600, "schedule": "exponential", "decay": 0.9}], ids=str
-)
+@pytest.mark.parametrize("changes", OTHERS, ids=str)
 def test_each_file_is_the_one_of_the_signal_alone(changes, sizes):
     settings = QUICK | changes
     images = IMAGES if "bytes" not in changes else IMAGES[::2]  # the plan for a budget depends on the shape
@@ -253,13 +260,25 @@ def test_reading_ahead_has_an_end(monkeypatch):
     assert go(STACK_OUTPUTS=2 * 100 * target.width * target.depth)[0] == ([0, 2], 3)
 
 
-def test_an_error_of_the_step_is_everyones_but_not_of_other_stacks(sizes, monkeypatch):
-    def full(stack):
-        raise RuntimeError("out of memory")
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_stack_that_cannot_take_a_step(at, monkeypatch):
+    """At first its signals go one by one; later it is an error of all of them. Other stacks are not concerned."""
+    grey = [image[..., :1] for image in IMAGES[:2]]
+    train = Stack.train
 
-    monkeypatch.setattr(stack_module.Stack, "train", full)
-    results = doh.encode_many([*IMAGES[:3], IMAGES[0][..., :1]], **QUICK)
-    assert [str(r) for r in results[:3]] == ["out of memory"] * 3 and results[3] == doh.encode(IMAGES[0][..., :1], **QUICK)
+    def full(stack):
+        if len(stack.runs) == 3 and stack.runs[0].step == at:
+            stack.runs[0].draw()
+            raise RuntimeError("out of memory\nand more")
+        return train(stack)
+
+    monkeypatch.setattr(Stack, "train", full)
+    wanted = {i: doh.encode(image, **QUICK) for i, image in enumerate([*IMAGES[:3], *grey])}
+    with nullcontext() if at else pytest.warns(UserWarning, match=r"^3 signals cannot .* one by one \(RuntimeError: out of memory\)$"):
+        found = in_stacks([*IMAGES[:3], *grey])
+    if at:
+        assert [str(found.pop(i)) for i in range(3)] == ["out of memory\nand more"] * 3
+    assert found == {i: wanted[i] for i in found} and len(found) == 2 + 3 * (not at)
 
 
 def test_reports_and_an_exception_of_a_callback(sizes, tmp_path, monkeypatch):
@@ -285,4 +304,5 @@ def test_where_there_are_stacks(monkeypatch):
     config = Config.from_preset("fast")
     assert not together.in_stacks(config.replace(device="cpu"))
     monkeypatch.setattr(together, "device_of", lambda name: torch.device("cuda"))
-    assert together.in_stacks(config) and not together.in_stacks(config.replace(seconds=5.0))
+    assert together.in_stacks(config)
+    assert not any(together.in_stacks(config.replace(**changes)) for changes in ({"seconds": 5.0}, {"rounding": "adaround"}))

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from math import inf, log10
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,10 @@ class Training:
         clock: Callable[[], float] = time.monotonic,
         projection: Callable[..., Projection] = new_projection,
     ) -> None:
+        #: Makes the same training once more, from its beginning.
+        self.anew = partial(
+            Training, signal, config, progress=progress, checkpoint=checkpoint, resume=resume, started=started, clock=clock, projection=projection
+        )
         self.progress, self.checkpoint, self.started, self.clock = progress, checkpoint, started, clock
         self.run = run = Run(signal, config, projection)
         if checkpoint and resume and checkpoint.exists():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Hashable, Iterable
 from typing import TypeVar
 
@@ -25,17 +26,19 @@ AHEAD, AHEAD_BYTES = 32, 1 << 30
 def in_stacks(config: Config) -> bool:
     """Whether signals with these settings train in stacks: on a GPU, where one alone leaves most of it idle.
 
-    Not by the clock (`seconds`): each signal has its time for itself there, and so they go one by one. Raises EncodeError for an unknown device.
+    Not by the clock (`seconds`), as each signal has its time for itself there, nor with rounding = adaround, which moves latents by itself.
+    Raises EncodeError for an unknown device.
     """
-    return device_of(config.device).type == "cuda" and not config.seconds
+    return device_of(config.device).type == "cuda" and not config.seconds and config.rounding == "nearest"
 
 
 def train_in_stacks(tasks: Iterable[Task], begin: Callable[[Task], Training], finish: Callable[[Training], T], give: Give[T]) -> None:
     """Calls give(number, outcome) for each task: with what `finish` makes of its training once all steps are done, or the error that it ended with.
 
     begin: makes a task's training; called in the order of the tasks, somewhat before its steps begin.
-    An error of one signal is no other's; one of the step itself, as when memory is full, is that of all in the stack. When a task's stop() raises
-    KeyboardInterrupt, those that are under way are saved between two steps before it is passed on.
+    An error of one signal is no other's. Where the first step of a stack fails, as when memory is full, its signals are trained one by one, after a warning;
+    where a later one does, that is the error of all of them. When a task's stop() raises KeyboardInterrupt, those that are under way are saved between
+    two steps before it is passed on.
     """
     waiting: dict[Hashable, list[Member]] = {}
     for task in tasks:
@@ -67,16 +70,16 @@ def _enough(waiting: dict[Hashable, list[Member]]) -> bool:
 
 
 def _train(members: list[Member], finish: Callable[[Training], T], give: Give[T]) -> None:
-    """All steps and the end of runs that are kin."""
-    left = list(members)
+    """All steps and the end of runs that are kin. Takes them out of `members`."""
+    one_by_one: list[tuple[Task, Callable[[], Training]]] = []
 
     def end(member: Member, outcome: T | Exception) -> None:
-        left.remove(member)
+        members.remove(member)
         give(member[0].number, outcome)
 
     try:
-        _steps(left, end)
-        for member in list(left):
+        _steps(members, end)
+        for member in list(members):
             member[0].stop()
             outcome: T | Exception
             try:
@@ -85,15 +88,28 @@ def _train(members: list[Member], finish: Callable[[Training], T], give: Give[T]
                 outcome = error
             end(member, outcome)
     except Exception as error:
-        for member in list(left):
+        if len(members) > 1 and all(training.run.step == training.first_step for _, training in members):
+            text = (str(error).strip().splitlines() or [""])[0]
+            warnings.warn(f"{len(members)} signals cannot train together here, they go one by one ({type(error).__name__}: {text})", stacklevel=2)
+            one_by_one = [(task, training.anew) for task, training in members]
+            members.clear()  # and what they hold of the device's memory
+        for member in list(members):
             end(member, error)
     except KeyboardInterrupt:
-        for member in list(left):
+        for member in list(members):
             try:
                 member[1].save()
             except OSError as error:
                 end(member, error)
         raise
+    for task, anew in one_by_one:
+        task.stop()
+        try:
+            again = anew()
+        except Exception as error:
+            give(task.number, error)
+            continue
+        _train([(task, again)], finish, give)
 
 
 def _steps(left: list[Member], end: Callable[[Member, Exception], None]) -> None:
