@@ -1,0 +1,315 @@
+"""tools/experiment: definitions become cells, a killed run goes on without double work, records have their fields, reports say what the records say."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import signal as signals
+import subprocess
+import sys
+import time
+from importlib.machinery import SourceFileLoader
+from importlib.util import find_spec, module_from_spec, spec_from_loader
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import doh
+
+TOOLS = Path(__file__).resolve().parents[2] / "tools"
+sys.path.insert(0, str(TOOLS))
+
+import _experiments  # noqa: E402
+from _experiments import cropped, load, names, read, reduced, with_images  # noqa: E402
+
+needs = {name: pytest.mark.skipif(not find_spec(name), reason=f"{name} not installed") for name in ("torch", "matplotlib", "scipy")}
+
+SIZES = """
+title = "Two sizes"
+about = "A plain network and a projected one."
+measure = "file"
+metric = "psnr"
+baseline = "plain"
+[[variants]]
+name = "plain"
+settings = { generator = "plain" }
+[[variants]]
+name = "projected"
+settings = { weights_per_latent = 2 }
+[quick]
+note = "tiny"
+signals = ["kodak/kodim01.png", "kodak/kodim02.png crop=20"]
+seeds = 2
+settings = { steps = 6 }
+grid = { bytes = [300] }
+[full]
+note = "larger"
+signals = ["kodak/kodim01.png"]
+seeds = 1
+settings = { steps = 60 }
+grid = { bytes = [300, 600] }
+"""
+ROUNDING = """
+title = "Rounding"
+about = "Levels."
+measure = "rounding"
+metric = "loss_4"
+plot = ["bits", "loss"]
+options = { levels = [8, 4] }
+[[variants]]
+name = "plain"
+settings = { generator = "plain", frequencies = 0 }
+[[variants]]
+name = "projected"
+settings = { latents = "50 %", frequencies = 3 }
+[[variants]]
+name = "signs"
+settings = { latents = 40, generator = "rademacher" }
+[quick]
+note = "tiny"
+signals = ["kodak/kodim01.png"]
+seeds = 1
+settings = { steps = 60 }
+grid = { target = [{ width = 8, depth = 2 }] }
+[full]
+note = "none"
+signals = []
+seeds = 1
+"""
+
+
+@pytest.fixture
+def program():
+    loader = SourceFileLoader("experiment", str(TOOLS / "experiment"))
+    module = module_from_spec(spec_from_loader("experiment", loader))
+    loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    (tmp_path / "kodak").mkdir()
+    (tmp_path / "defined").mkdir()
+    (tmp_path / "defined" / "sizes.toml").write_text(SIZES)
+    (tmp_path / "defined" / "rounding.toml").write_text(ROUNDING)
+    y, x = np.mgrid[0:24, 0:32]
+    for number in (1, 2):
+        samples = np.stack([127 + 80 * np.sin(x / (5 + number)), 5 * y + x, 4 * (31 - x)], -1)
+        Image.fromarray(samples.astype(np.uint8)).save(tmp_path / "kodak" / f"kodim0{number}.png")
+    read.cache_clear()
+    return tmp_path
+
+
+def words(folder: Path, command: str, name: str, *more: str) -> list[str]:
+    device = ["--device", "cpu", "--threads", "1"] if command == "run" else []
+    return [command, name, "--data", str(folder), "--out", str(folder / "out"), "--experiments", str(folder / "defined"), *device, *more]
+
+
+def records(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "out" / "records.jsonl").read_text().splitlines()]
+
+
+# Definitions
+
+
+def test_every_definition_of_the_project_can_be_read():
+    assert len(names()) >= 10
+    for name in names():
+        for scale in _experiments.SCALES:
+            experiment = load(name, scale)
+            assert experiment.cells and len({json.dumps([c.definition, c.variant], sort_keys=True) for c in experiment.cells}) == len(experiment.cells)
+            fitted = [c for c in experiment.cells if c.measure == experiment.measure and c.settings.get("latents") != 0]
+            assert fitted and all(key == "preset" or key in _experiments.Config().to_dict() for c in fitted for key in c.settings), name
+
+
+def test_cells_of_a_grid(folder):
+    experiment = load("sizes", "full", folder=folder / "defined", seeds=3)
+    assert [(c.seed, c.variant, c.settings) for c in experiment.cells[:4]] == [
+        (0, "plain", {"steps": 60, "bytes": 300, "generator": "plain"}),
+        (0, "plain", {"steps": 60, "bytes": 600, "generator": "plain"}),
+        (0, "projected", {"steps": 60, "bytes": 300, "weights_per_latent": 2}),
+        (0, "projected", {"steps": 60, "bytes": 600, "weights_per_latent": 2}),
+    ]
+    assert len(experiment.cells) == 12
+    first = experiment.cells[0]
+    assert first.key("data") != first.key("other data") and len({c.key("data") for c in experiment.cells}) == 12
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "word"),
+    [
+        ("metric =", "metrik =", "unknown key 'metrik'"),
+        ('title = "Two sizes"', "", "'title' is missing"),
+        ('measure = "file"', 'measure = "fil"', "measure must be one of"),
+        ('baseline = "plain"', 'baseline = "none"', "none of its variants"),
+        ("[quick]", "[quick", "sizes.toml"),
+        ("seeds = 2", "", "'seeds' is missing"),
+    ],
+)
+def test_mistakes_in_a_definition_are_named(folder, old, new, word):
+    path = folder / "defined" / "sizes.toml"
+    assert old in SIZES
+    path.write_text(SIZES.replace(old, new, 1))
+    with pytest.raises(doh.EncodeError, match=word):
+        load("sizes", "quick", folder=folder / "defined")
+
+
+def test_signals(folder):
+    samples = np.arange(5 * 4 * 1).reshape(5, 4, 1)
+    assert cropped(samples, 2)[..., 0].tolist() == [[5, 6], [9, 10]]
+    assert reduced(samples, 2)[..., 0].tolist() == [[2, 4], [10, 12]]  # 2.5, 4.5: halves go to the even
+    assert read(folder, "kodak/kodim01.png crop=20 reduce=4").samples.shape == (5, 5, 3)
+    for words, text in (("kodak/kodim01.png half=2", "unknown option"), ("kodak/kodim09.png", "--data is to name")):
+        with pytest.raises(doh.EncodeError, match=text):
+            read(folder, words)
+    assert with_images(["kodak/kodim01.png reduce=2"], ["7", "kodim11"]) == ["kodak/kodim07.png reduce=2", "kodak/kodim11.png reduce=2"]
+    with pytest.raises(doh.EncodeError, match="no images"):
+        with_images(["audio/a.wav"], ["7"])
+
+
+# Runs
+
+
+@needs["torch"]
+def test_unknown_experiment_and_missing_data(program, folder, capsys):
+    assert program.main(words(folder, "run", "size")) == 1
+    assert "unknown experiment 'size' (the nearest is 'sizes')" in capsys.readouterr().err
+    assert program.main([*words(folder, "run", "sizes"), "--data", str(folder / "none")]) == 1 and "--data is to name" in capsys.readouterr().err
+    assert program.main(words(folder, "run", "sizes", "--seeds", "-1")) == 1 and "positive" in capsys.readouterr().err
+
+
+@needs["torch"]
+def test_killed_run_goes_on_without_double_work(program, folder, monkeypatch):
+    """SIGKILL after the first record, in any place; what was recorded is not measured again, what was not is."""
+    import _measures
+
+    (folder / "defined" / "sizes.toml").write_text(SIZES.replace("steps = 6 ", "steps = 150 "))
+    path, command = folder / "out" / "records.jsonl", [sys.executable, str(TOOLS / "experiment"), *words(folder, "run", "sizes")]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"}) as process:
+        deadline = time.monotonic() + 60
+        while not (path.exists() and path.read_bytes().count(b"\n")) and time.monotonic() < deadline:
+            time.sleep(0.005)
+        process.send_signal(signals.SIGKILL)
+    kept = path.read_bytes()
+    before = [json.loads(line)["key"] for line in kept.splitlines(keepends=True) if line.endswith(b"\n")]
+    assert 1 <= len(before) < 8, "killed too early or too late"
+    path.write_bytes(kept + b'{"key": "cut sh')  # as a crash of the machine would leave it
+    measured = []
+    real = _measures.measure
+
+    def measure(cell, signal, files, name, running):
+        measured.append(name)
+        return real(cell, signal, files, name, running)
+
+    monkeypatch.setattr(_measures, "measure", measure)
+    assert program.main(words(folder, "run", "sizes")) == 0
+    assert len(measured) == 8 - len(before) and not set(measured) & set(before)
+    assert path.read_bytes().startswith(kept[: kept.rfind(b"\n") + 1]) and [r["key"] for r in records(folder)] == before + measured
+    assert program.main(words(folder, "run", "sizes")) == 0 and len(measured) == 8 - len(before)
+    # another definition is other cells, and so is another number of seeds
+    (folder / "defined" / "sizes.toml").write_text(SIZES.replace("steps = 6 ", "steps = 5 "))
+    assert program.main(words(folder, "run", "sizes", "--seeds", "1")) == 0 and len(measured) == 12 - len(before)
+
+
+@needs["torch"]
+def test_records_hold_what_the_files_are(program, folder):
+    assert program.main(words(folder, "run", "sizes", "--seeds", "1")) == 0
+    found = records(folder)
+    assert len(found) == 4
+    for record in found:
+        check_schema(record)
+        path = folder / "out" / "files" / record["file"]
+        samples = read(folder, record["signal"]).samples
+        error = np.mean((doh.decode(path).astype(float) - samples) ** 2)
+        assert record["results"]["bytes"] == path.stat().st_size <= 300
+        assert record["results"]["psnr"] == pytest.approx(10 * np.log10(255**2 / error), abs=1e-9)
+        assert record["encoder_settings"]["steps"] == 6 and record["parameters"] == record["latents"] + record["biases"]
+        assert (record["latents"] == record["weights"]) == (record["settings"].get("generator") == "plain")
+
+
+#: Field -> type, as docs/experiments.md has them.
+FIELDS = {"key": str, "schema": int, "measure": str, "signal": str, "seed": int, "settings": dict, "options": dict, "results": dict, "encoder_settings": dict}
+FIELDS |= dict.fromkeys(("latents", "width", "depth", "frequencies", "weights", "biases", "parameters", "steps", "points", "threads"), int)
+FIELDS |= {"seconds": float, "processor_seconds": float, "device": str, "version": str, "encoder": str}
+
+
+def check_schema(record: dict) -> None:
+    assert set(FIELDS) <= set(record) <= {*FIELDS, "file"} and record["schema"] == 1
+    for field, kind in FIELDS.items():
+        assert type(record[field]) is kind, field
+    assert all(type(value) in (int, float) for value in record["results"].values())
+
+
+def test_every_field_is_documented():
+    text = (TOOLS.parent / "docs" / "experiments.md").read_text()
+    for field in [*FIELDS, "file"]:
+        assert f"`{field}`" in text, field
+
+
+@needs["torch"]
+def test_rounding(program, folder):
+    assert program.main(words(folder, "run", "rounding")) == 0
+    plain, projected, signs = records(folder)
+    for record in (plain, projected, signs):
+        check_schema(record)
+        results = record["results"]
+        assert results["loss_4"] == pytest.approx(results["psnr_float"] - results["psnr_4"]) and results["loss_4"] > results["loss_8"] > -1
+        assert results["bpp_8"] == 8 * record["parameters"] / (24 * 32)
+    assert plain["latents"] == plain["weights"] == 2 * 8 + 8 * 8 + 8 * 3 and projected["latents"] == 52 and projected["weights"] > plain["weights"]
+
+
+@needs["torch"]
+def test_rademacher_projection():
+    import torch
+    from _measures import Rademacher
+
+    projection = Rademacher(5, 64, [(30, 40)])
+    assert set(projection.entries.unique().tolist()) == {0, 255} and abs(projection.entries.float().mean() / 255 - 0.5) < 0.02
+    one = torch.zeros(64)
+    one[3] = 1
+    assert projection.flat(one).abs().unique().tolist() == pytest.approx([1 / 8])  # +-1 / sqrt(n)
+    latents = torch.rand(64, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    assert projection.flat(latents).var() == pytest.approx(latents.square().mean().item(), rel=0.15)
+
+
+# Reports
+
+
+@needs["matplotlib"]
+@needs["scipy"]
+def test_report_from_records(program, folder, capsys):
+    """Records made by hand: means and intervals by the formula, differences seed by seed, and a page that needs no other file."""
+    experiment = load("sizes", "quick", folder=folder / "defined")
+    (folder / "out").mkdir()
+    from _records import Records
+    from _runs import digest
+
+    store = Records(folder / "out" / "records.jsonl")
+    values = {("plain", 0): 20.0, ("plain", 1): 21.0, ("projected", 0): 22.0, ("projected", 1): 23.5}
+    for cell in experiment.cells:
+        if "crop" in cell.signal:
+            continue
+        signal = read(folder, cell.signal)
+        record = dict.fromkeys(("width", "depth", "weights", "latents", "parameters"), 7) | {"processor_seconds": 1.0, "encoder": "e", "file": "none"}
+        record |= {"results": {"bytes": 290, "psnr": values[cell.variant, cell.seed]}, **cell.definition}
+        record["encoder_settings"] = _experiments.kept(_experiments.config_of(cell, signal))
+        store.add(cell.key(digest(signal.samples.tobytes())), record)
+    assert program.main(words(folder, "report", "all")) == 0
+    text = capsys.readouterr().out
+    # two seeds: t(0.975, 1) = 12.706, s / sqrt(2) = half their difference
+    assert f"20.50 ± {12.7062 * 0.5:.2f}" in text and f"22.75 ± {12.7062 * 0.75:.2f}" in text
+    assert f"| projected, bytes 300 | +2.25 ± {12.7062 * 0.25:.2f} | - | +2.25 |" in text
+    assert "4 measurements, 4 not there yet" in text
+    assert (folder / "out" / "sizes-quick.md").read_text() == text.rstrip("\n") + "\n"
+    html = (folder / "out" / "all-quick.html").read_text()
+    sources = re.findall(r'src="([^"]*)"', html)
+    assert sources and all(source.startswith("data:image/png;base64,") for source in sources) and "<link" not in html and "http" not in html
+    assert base64.b64decode(sources[0].split(",")[1]) == (folder / "out" / "sizes-quick.png").read_bytes()
+    # a record of other settings does not count
+    lines = (folder / "out" / "records.jsonl").read_text().replace('"omega": 0.0', '"omega": 9.0')
+    (folder / "out" / "records.jsonl").write_text(lines)
+    assert program.main(words(folder, "report", "sizes")) == 1 and "nothing to report" in capsys.readouterr().err
