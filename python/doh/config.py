@@ -72,7 +72,7 @@ class Config:
 
     # Quantisation
     finish: float = 0.15  # Last part of the steps, taken with rounded latents and biases (straight-through gradients); 0 = round after training only.
-    rounding: str = "nearest"  # The first rounding of latents: "nearest", or "adaround" = up or down as the loss likes it best; not with bytes or bpp.
+    rounding: str = "nearest"  # The first rounding of latents: "nearest", or "adaround" = up or down as the loss likes it best; not with bytes, bpp or seconds.
     bias_step: float = 1.5  # Quantisation step of a hidden bias, in units of a hidden weight's step.
 
     # Running
@@ -99,6 +99,8 @@ class Config:
             raise EncodeError(f"latent_scale = weights is for generator = plain, not {self.generator}, whose latents are no single weights")
         if self.rounding == "adaround" and (self.bytes or self.bpp):
             raise EncodeError("rounding = adaround is for one quantisation step, which bytes and bpp move: leave them out, or round to the nearest")
+        if self.rounding == "adaround" and self.seconds:
+            raise EncodeError("rounding = adaround takes time that no budget of seconds counts: leave it out, or round to the nearest")
 
     @classmethod
     def from_preset(cls, name: str) -> Config:

@@ -14,13 +14,21 @@ import doh  # noqa: E402
 from doh import EncodeError, Signal, container, reference  # noqa: E402
 from doh.config import COIN_NETWORKS, Config  # noqa: E402
 from doh.model import Target  # noqa: E402
+from doh.train import adaround  # noqa: E402
 from doh.train import checkpoint as checkpoints  # noqa: E402
 from doh.train.gradient import Workers  # noqa: E402
 from doh.train.plan import plan  # noqa: E402
+from doh.train.quantise import round_through  # noqa: E402
 from doh.train.run import Run, Start  # noqa: E402
+from doh.train.siren import siren  # noqa: E402
 
 ONE = Workers(1, None)
 SMALL = {"width": 12, "depth": 3, "epochs": 0, "threads": 1, "device": "cpu"}
+
+
+@pytest.fixture(autouse=True)
+def few_iterations(monkeypatch):
+    monkeypatch.setattr(adaround, "ITERATIONS", 10)
 
 
 def picture(height: int = 12, width: int = 16) -> Signal:
@@ -167,6 +175,62 @@ def test_a_plain_training_resumes_to_the_same_bytes(tmp_path):
     checkpoints.load(second, path)
     assert second.settled and second.gains == first.gains
     assert container.pack(trained(second).finished()) == container.pack(trained(whole).finished())
+
+
+# adaptive rounding
+
+
+def squared_error(run: Run, steps, latents: torch.Tensor) -> float:
+    """Of the network with these latents and rounded biases, on the scale [0, 1]."""
+    weights = run.projection(latents, run.projection.spread(run.quantiser.gains(steps)))
+    biases = round_through(run.biases.detach() * run.omegas, steps.bias)
+    out = siren(run.encoding(torch.arange(run.points)), weights, biases, run.output_bias.detach())
+    return (out - run.samples / 255).square().mean().item()
+
+
+@pytest.mark.parametrize("settings", [{}, {"generator": "dense", "latents": 300, "latent_scale": "unit", "lr_latents": 0.02, "step_rule": "rate", "bits": 4.0}])
+def test_adaround_is_better_than_the_nearest_at_a_coarse_step(settings, monkeypatch):
+    monkeypatch.setattr(adaround, "ITERATIONS", 300)
+    run = trained(run_of("inric", picture(24, 32), **{"steps": 300, "finish": 0.0, "bits": 5.0, "rounding": "nearest", "frequencies": 4, **settings}))
+    run.settle_layers()
+    steps = run.quantiser.steps(run.preferred_step())
+    codes = run.unit_latents.detach() / steps.latent
+    found = adaround.rounded(run, steps, run.projection.spread(run.quantiser.gains(steps))) / steps.latent
+    assert (found - found.round()).abs().max() < 1e-4 and ((found - codes).abs() < 1.001).all()
+    assert 0.02 < (found.round() != codes.round()).float().mean() < 0.5
+    float_error, nearest, adaptive = (squared_error(run, steps, c * steps.latent) for c in (codes, codes.round(), found.round()))
+    assert nearest > 1.1 * float_error and adaptive - float_error < 0.7 * (nearest - float_error)
+
+
+@pytest.mark.parametrize("finish", [0.0, 0.02])
+def test_the_file_holds_what_adaround_chose(finish, monkeypatch):
+    chosen, real = [], adaround.rounded
+
+    def rounded(run, steps, gain):
+        chosen.append(real(run, steps, gain) / steps.latent)
+        return chosen[-1] * steps.latent
+
+    monkeypatch.setattr(adaround, "rounded", rounded)
+    run = trained(run_of("inric", steps=50, finish=finish, lr_latents=1e-6 if finish else 5e-4))
+    model = run.finished()
+    assert len(chosen) == 1 and np.array_equal(model.latent_codes, chosen[0].round().numpy())
+    assert run.step == 50 and run.quantisation.latent == 2 / 255
+
+
+def test_adaround_never_takes_what_is_worse(monkeypatch):
+    monkeypatch.setattr(adaround, "ITERATIONS", 1)
+    monkeypatch.setattr(adaround, "LEARNING_RATE", 1e3)  # throws every latent to one side
+    run = trained(run_of("inric", steps=30, finish=0.0))
+    steps = run.quantiser.steps(0.5)
+    found = adaround.rounded(run, steps, run.gain)
+    torch.testing.assert_close(found, torch.round(run.unit_latents.detach() / steps.latent) * steps.latent)
+
+
+def test_adaround_is_not_for_budgets():
+    for budget, message in (({"bytes": 500}, "which bytes and bpp move"), ({"seconds": 5.0}, "no budget of seconds")):
+        with pytest.raises(EncodeError, match=message):
+            Config.from_preset("inric").replace(**budget)
+        Config.from_preset("inric").replace(rounding="nearest", **budget)
 
 
 # where a training begins

@@ -200,6 +200,7 @@ class Run:
         if self.plan.budget:
             step = self.fitting_step(int(self.plan.budget * STEER_AIM), step)
         self.quantise_at(step)
+        self.round_adaptively()
 
     def settle_layers(self) -> None:
         """A plain network with step_rule = range: from here on 2^bits levels span each layer's weights, as they are now, from the lowest to the highest."""
@@ -221,6 +222,15 @@ class Run:
         """From here on training sees latents rounded to multiples of `step`, and the weights that a file's scales give."""
         self.quantisation = self.quantiser.steps(step)
         self.gain = self.projection.spread(self.quantiser.gains(self.quantisation)).to(self.device)
+
+    def round_adaptively(self) -> None:
+        """With rounding = adaround the latents become multiples of the step, which rounding to the nearest will not change."""
+        if self.config.rounding == "adaround" and self.quantisation:
+            from doh.train.adaround import rounded
+
+            latents = rounded(self, self.quantisation, self.gain)
+            with torch.no_grad():
+                self.latents.copy_(latents if self.worth is None else latents * self.worth)
 
     def preferred_step(self) -> float:
         if self.settled:
@@ -245,7 +255,8 @@ class Run:
         another: whether there is time to measure another step.
         """
         self.check_finite()
-        if not self.quantisation:
+        at_once = not self.quantisation
+        if at_once:
             self.settle_layers()
         step = self.quantisation.latent if self.quantisation else self.preferred_step()
         budget = self.plan.budget
@@ -256,7 +267,10 @@ class Run:
                 raise EncodeError(f"{budget} bytes are too few for this signal: the smallest file with this network is {size} bytes")
             if size < budget * FILL:
                 raise EncodeError(f"{budget} bytes are more than this network can use ({size} bytes): give it a larger width, or none")
-        if not budget and self.config.step_rule == "rate":
+        if at_once and self.config.rounding == "adaround":
+            self.quantise_at(step)
+            self.round_adaptively()
+        elif not budget and self.config.step_rule == "rate":
             step = self.best_step(step, another)
         return self.model(self.quantiser.steps(max(step, self.quantiser.finest(self.unit_latents))))
 
