@@ -16,6 +16,7 @@ from doh.config import COIN_NETWORKS, Config  # noqa: E402
 from doh.model import Target  # noqa: E402
 from doh.train import adaround  # noqa: E402
 from doh.train import checkpoint as checkpoints  # noqa: E402
+from doh.train.fit import fit  # noqa: E402
 from doh.train.gradient import Workers  # noqa: E402
 from doh.train.plan import plan  # noqa: E402
 from doh.train.quantise import round_through  # noqa: E402
@@ -243,6 +244,9 @@ def test_a_training_may_begin_anywhere():
     torch.testing.assert_close(again.latents, run.latents)
     again.train(ONE)
     assert not torch.equal(again.latents, run.latents)
+    goes_on = run.config.replace(steps=8)
+    by_hand = container.pack(trained(Run(run.signal, goes_on, start=start)).finished())
+    assert container.pack(fit(run.signal, goes_on, start=start)) == by_hand != container.pack(fit(run.signal, goes_on))
     plain = run_of("coin", steps=1)
     torch.testing.assert_close(Run(plain.signal, plain.config, start=Start(plain.unit_latents, plain.biases, plain.output_bias)).latents, plain.latents)
     for change in ({"latents": torch.zeros(149)}, {"biases": torch.zeros(3, 11)}, {"output_bias": torch.full((3,), torch.nan)}):

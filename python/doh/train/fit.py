@@ -20,7 +20,7 @@ from doh.train import checkpoint as checkpoints
 from doh.train.gradient import Workers, workers_for
 from doh.train.pace import Pace
 from doh.train.projection import Projection
-from doh.train.run import Run, device_of, new_projection
+from doh.train.run import Run, Start, device_of, new_projection
 
 #: Seconds between progress reports.
 REPORT_SECONDS = 0.25
@@ -50,17 +50,19 @@ def fit(
     resume: bool = False,
     started: float | None = None,
     clock: Callable[[], float] = time.monotonic,
+    start: Start | None = None,
 ) -> QuantModel:
     """Fits a network to a signal and returns it quantised (samples_crc 0).
 
     With `checkpoint`, the state is saved there every config.checkpoint_seconds and on KeyboardInterrupt; with `resume`, training goes on from that
     file, if it exists, to the very same result. The result depends on the machine's floating point, not on the number of threads.
     With config.seconds it depends on the machine's speed too; that time began at `started` (now) by `clock`, in seconds.
+    start: the latents and biases to begin at, instead of the seed's.
     Raises EncodeError for a budget out of reach, a device that is not there, or a checkpoint of something else; OSError.
     """
     started = clock() if started is None else started
     with workers_for(device_of(config.device), config.threads) as workers:
-        training = Training(signal, config, progress=progress, checkpoint=checkpoint, resume=resume, started=started, clock=clock)
+        training = Training(signal, config, progress=progress, checkpoint=checkpoint, resume=resume, started=started, clock=clock, start=start)
         return training.alone(workers)
 
 
@@ -78,13 +80,14 @@ class Training:
         started: float,
         clock: Callable[[], float] = time.monotonic,
         projection: Callable[..., Projection] = new_projection,
+        start: Start | None = None,
     ) -> None:
         #: Makes the same training once more, from its beginning.
         self.anew = partial(
-            Training, signal, config, progress=progress, checkpoint=checkpoint, resume=resume, started=started, clock=clock, projection=projection
+            Training, signal, config, progress=progress, checkpoint=checkpoint, resume=resume, started=started, clock=clock, projection=projection, start=start
         )
         self.progress, self.checkpoint, self.started, self.clock = progress, checkpoint, started, clock
-        self.run = run = Run(signal, config, projection)
+        self.run = run = Run(signal, config, projection, start)
         if checkpoint and resume and checkpoint.exists():
             checkpoints.load(run, checkpoint)
         self.pace = Pace(run, started, clock) if config.seconds else None
