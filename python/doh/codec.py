@@ -43,7 +43,7 @@ def encode(
     source: an image as an array (height, width) or (height, width, channels) of uint8 or uint16, a Signal, or a path to a file of samples.
     latents, bpp, bytes: at most one of them says how large the file is to be: the number n of latents, or a size (bits for each grid point, or bytes
         in all) that the file meets from below within 3 %.
-    preset: "fast", "balanced", "best" or "paper"; `config` replaces it. `seed`, `device`, `threads` and every other setting of doh.config.Config by
+    preset: one of doh.config.PRESETS; `config` replaces it. `seed`, `device`, `threads` and every other setting of doh.config.Config by
         name change single ones.
         `seconds` is a budget of time, counted from the call to its return: the schedule is stretched to fill it, and the number of steps follows from
         the speed of the machine, so that the result does too. `steps` given along with it is then the most that are taken.

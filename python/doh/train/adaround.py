@@ -76,7 +76,7 @@ def rounded(run: Run, steps: Steps, gain: Tensor) -> Tensor:
             sharpness = SHARPNESS[0] + (SHARPNESS[1] - SHARPNESS[0]) * over
             total = total + PENALTY * (1 - (2 * h - 1).abs().pow(sharpness)).mean()
         adam.zero_grad()
-        total.backward()
+        torch.autograd.backward(total)
         adam.step()
     adaptive = (below + (_up(moved.detach()) >= 0.5)) * step
     return adaptive if mean_loss(adaptive, batches) < plain else nearest
