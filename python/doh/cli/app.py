@@ -49,7 +49,9 @@ def encode(
     latents: Annotated[int | None, typer.Option(min=1, help="Budget: so many latent numbers.", show_default=False)] = None,
     bpp: Annotated[float | None, typer.Option(help="Budget: at most so many bits per pixel in the file.", show_default=False)] = None,
     size: Annotated[int | None, typer.Option("--bytes", min=1, help="Budget: at most so many bytes.", show_default=False)] = None,
-    preset: Annotated[str | None, typer.Option(help="fast, balanced or best; paper, coin, mlp8 and inric are others' methods. (default: balanced)", show_default=False)] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="fast, balanced or best; paper, coin, mlp8 and inric are others' methods. (default: balanced)", show_default=False)
+    ] = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE.toml", help="Settings from a file.", show_default=False)] = None,
     seconds: Annotated[
         float | None,
