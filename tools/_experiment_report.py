@@ -214,6 +214,9 @@ def plot(experiment: Experiment, found: Found, path: Path) -> Path:
         panel.tick_params(labelsize=8)
         if x == "bits":
             panel.set_xscale("log")
+        elif x == "bytes":  # sizes that were meant to be equal are not to fill the axis with their last bytes
+            low, high = panel.get_xlim()
+            panel.set_xlim(min(low, 0.85 * high), max(high, 1.15 * low))
     panels.flat[0].legend(fontsize=7.5, frameon=False)
     figure.tight_layout()
     figure.savefig(path)
