@@ -17,11 +17,14 @@ BIAS_EXTRA_BITS = 1.5
 #: Longest dimensions for which 16 powers of 1.4, up to 155 waves, are preferred to octaves: they are denser, and lose less to rounding.
 LADDER_1_4 = range(256, 1025)
 MIN_WIDTH, MAX_WIDTH = 4, 1024
-#: Weights of the target network for each latent: of a signal of up to so many points, and of a larger one, where they cost more time than they bring.
-SMALL_SIGNAL = 1 << 16
-WEIGHTS_PER_LATENT_SMALL, WEIGHTS_PER_LATENT = 2.5, 1.15
-#: Sine layers of a network of so many weights; the depth grows with the cube root of that number.
-USUAL_DEPTH, USUAL_WEIGHTS, MAX_DEPTH = 4, 4800, 6
+#: Weights of the target network for each latent of a signal of up to so many points.
+SMALL_SIGNAL, SMALL_WEIGHTS_PER_LATENT = 1 << 16, 2.5
+#: The same for larger signals: so many, but no more weights than these, beyond which they cost more time than they bring; never fewer than the last number.
+WEIGHTS_PER_LATENT, ENOUGH_WEIGHTS, LEAST_WEIGHTS_PER_LATENT = 3.25, 16000, 1.15
+#: Sine layers of a network of so many weights, at most so many: the depth grows with the cube root of the weights. The second row is for large signals and
+#: networks of twice as many weights as latents, where depth costs no bytes but those of biases.
+DEPTH, DEPTH_WEIGHTS, MAX_DEPTH = 4, 4800, 6
+SHARED, SHARED_DEPTH, SHARED_DEPTH_WEIGHTS, SHARED_MAX_DEPTH = 2, 9, 15000, 9
 MAX_WEIGHTS = 1 << 20  # what decoders take by default
 MAX_DENSE_BYTES = 1 << 33
 
@@ -78,8 +81,9 @@ def target_for(signal: Signal, config: Config, n: int) -> Target:
     ladder = config.ladder if config.ladder != "auto" else "1.4" if longest in LADDER_1_4 else "octaves"
     frequencies = config.frequencies if config.frequencies >= 0 else carried_frequencies(longest, ladder)
     small = prod(signal.shape) <= SMALL_SIGNAL
-    weights = n if config.generator == "plain" else n * (config.weights_per_latent or (WEIGHTS_PER_LATENT_SMALL if small else WEIGHTS_PER_LATENT))
-    depth = config.depth or min(MAX_DEPTH, max(1, round(USUAL_DEPTH * (weights / USUAL_WEIGHTS) ** (1 / 3))))
+    usual = SMALL_WEIGHTS_PER_LATENT if small else max(LEAST_WEIGHTS_PER_LATENT, min(WEIGHTS_PER_LATENT, ENOUGH_WEIGHTS / n))
+    weights = n * (config.weights_per_latent or usual)
+    depth = config.depth or _depth(weights, not small and weights >= SHARED * n)
     width = config.width or _width(dims * (1 + 2 * frequencies) + channels, depth, weights)
     target = Target(dims, channels, width, depth, frequencies, ladder if frequencies else "octaves")
     if not config.width and target.weights > MAX_WEIGHTS:
@@ -112,6 +116,12 @@ def header_bytes(signal: Signal, target: Target, seed: int, n: int) -> int:
     """Everything but the payload (docs/format.md, sections 1 and 2)."""
     varints = sum(max(1, -(-x.bit_length() // 7)) for x in (*signal.shape, target.width, seed, n))
     return 5 + 2 + varints + 3 + 1 + 3 * scale_count(target.depth, False) + 2 + 1 + 8
+
+
+def _depth(weights: float, shared: bool) -> int:
+    """Sine layers for so many weights."""
+    depth, of, most = (SHARED_DEPTH, SHARED_DEPTH_WEIGHTS, SHARED_MAX_DEPTH) if shared else (DEPTH, DEPTH_WEIGHTS, MAX_DEPTH)
+    return min(most, max(1, round(depth * (weights / of) ** (1 / 3))))
 
 
 def _exact_width(ends: int, depth: int, weights: float) -> float:
