@@ -22,7 +22,7 @@ from doh.metrics import bpp, iou, psnr, snr
 from doh.model import TOP
 from doh.signal import Signal
 from doh.train.distil import point
-from doh.train.paper_quant import _parts, figures, round_min_max, tensors_of
+from doh.train.paper_quant import figures, parts_of, round_min_max, tensors_of
 from doh.train.plan import plan
 from doh.train.projection import DenseProjection, Projection
 from doh.train.run import Run, new_projection
@@ -105,7 +105,7 @@ def rounding(cell: Cell, signal: Signal, config: Config, folder: Path, name: str
     found = {f"{key}_float": value for key, value in results.items()}
     for figure in figures(run, levels):
         rounded = {key: round_min_max(tensor, figure.bits).values for key, tensor in tensors.items()}
-        now = quality(samples_of(run, *_parts(run, rounded)), signal)
+        now = quality(samples_of(run, *parts_of(run, rounded)), signal)
         now |= {"loss": results["psnr"] - now["psnr"], "bpp": figure.bpp, "bzip2": figure.bzip2 / figure.footprint}
         found |= {f"{key}_{figure.bits}": value for key, value in now.items()}
     found["bpp_float"] = 32 * (run.plan.latents + run.plan.target.biases) / run.points

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from conftest import read_all
 from PIL import Image
 from test_cli import QUICK, error_of, full_disk, run
 
@@ -188,16 +189,7 @@ def test_live_progress_on_a_terminal(tmp_path, inputs, results):
             words, stdout=theirs if results == "terminal" else file, stderr=theirs, env={**os.environ, "TERM": "xterm", "COLUMNS": "160"}
         )
     os.close(theirs)
-    seen = b""
-    while True:
-        try:
-            part = os.read(ours, 4096)
-        except OSError:  # the other end is closed
-            break
-        if not part:
-            break
-        seen += part
-    os.close(ours)
+    seen = read_all(ours)
     assert process.wait(timeout=60) == 0
     for text in (b"0 of 3 done", b"2 of 3 done", b"a.png: fit ", b"b.png: fit ", b"/1,000", b" left"):
         assert text in seen, text

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from conftest import read_all
 from PIL import Image
 
 import doh
@@ -382,15 +383,6 @@ def test_live_progress_on_a_terminal(tmp_path, photo):
         [*words, *QUICK, "--set", "steps=1500"], stdout=subprocess.PIPE, stderr=theirs, env={**os.environ, "TERM": "xterm", "COLUMNS": "120"}
     )
     os.close(theirs)
-    seen = b""
-    while True:
-        try:
-            part = os.read(ours, 4096)
-        except OSError:  # the other end is closed
-            break
-        if not part:
-            break
-        seen += part
-    os.close(ours)
+    seen = read_all(ours)
     assert process.wait(timeout=60) == 0 and b"starting " in seen and b"/1,500" in seen and b" left" in seen
     process.stdout.close()

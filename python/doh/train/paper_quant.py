@@ -86,12 +86,12 @@ def figures(run: Run, levels: Iterable[int] = LEVELS) -> list[Figures]:
         values = {name: r.values for name, r in rounded.items()} or tensors
         raw = b"".join([r.to_bytes() for r in rounded.values()] or [t.astype("<f4").tobytes() for t in tensors.values()])
         packed, footprint = len(bz2.compress(raw + seed)), parameters * bits / 8
-        quality = psnr_of(run, *_parts(run, values))
+        quality = psnr_of(run, *parts_of(run, values))
         found.append(Figures(bits, parameters, quality, footprint, 8 * footprint / run.points, packed, 8 * packed / run.points))
     return found
 
 
-def _parts(run: Run, values: dict[str, np.ndarray]) -> tuple[list[Tensor], Tensor, Tensor]:
+def parts_of(run: Run, values: dict[str, np.ndarray]) -> tuple[list[Tensor], Tensor, Tensor]:
     """Weights, biases and output bias from named tensors."""
     here = {name: torch.from_numpy(v).to(run.device) for name, v in values.items()}
     depth = run.plan.target.depth
