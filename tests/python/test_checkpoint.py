@@ -61,6 +61,14 @@ def test_resumed_training_ends_at_the_same_bytes(changes, at, tmp_path, monkeypa
     assert pack(resumed) == pack(fit(SIGNAL, config))
 
 
+def test_a_training_that_began_anew_is_resumed_with_its_smaller_rates(tmp_path, monkeypatch):
+    config = CONFIG.replace(steps=240, batch=100, depth=4, lr_latents=2.0)
+    with pytest.warns(UserWarning, match="diverged"):
+        whole = pack(fit(SIGNAL, config))
+        interrupted(tmp_path / "state", 150, config, monkeypatch)
+    assert pack(fit(SIGNAL, config, checkpoint=tmp_path / "state", resume=True)) == whole
+
+
 def test_ctrl_c_waits_for_the_step_and_saves(tmp_path, monkeypatch):
     config = CONFIG.replace(checkpoint_seconds=1e6)
     path = tmp_path / "state"

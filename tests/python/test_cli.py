@@ -332,6 +332,14 @@ def test_warnings_of_the_source_are_shown(tmp_path, photo):
     assert result.returncode == 0 and f"doh: {tmp_path}/p.png: the palette converted to 8-bit RGB\n" in result.stderr
 
 
+@pytest.mark.filterwarnings("default:training diverged")
+def test_warnings_of_the_training_take_one_line_each(tmp_path, photo):
+    wild = ["--set", "steps=240", "--set", "lr_latents=4", "--set", "depth=4", "--set", "batch=300"]
+    result = run("encode", photo, "-o", tmp_path / "o.doh", *QUICK, *wild, "--latents", "90")
+    lines = [line for line in result.stderr.splitlines() if "diverged" in line]
+    assert lines and all(line.startswith("doh: training diverged before step ") for line in lines) and ".py" not in result.stderr
+
+
 def test_a_full_disk_at_the_end(tmp_path, photo):
     """The file does not fit: one line, nothing half-written, and the target as it was."""
     target = tmp_path / "o.doh"

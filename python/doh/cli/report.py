@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from os import PathLike
@@ -22,10 +23,12 @@ def say(message: str) -> None:
 def errors_in_one_line(path: str | PathLike[str] | None = None) -> Iterator[None]:
     """Turns every error that a user can bring about into one line and exit code 1, Ctrl-C into exit code 130. A bug keeps its traceback.
 
-    `path` is the .doh file that is being read, which a DohError does not know.
+    `path` is the .doh file that is being read, which a DohError does not know. Warnings are shown in one line, too.
     """
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *rest, **more: say(" ".join(str(message).split()))
+            yield
     except DohError as error:
         fail(f"{path}: {error}" if path else str(error))
     except (EncodeError, OnnxError) as error:

@@ -20,7 +20,7 @@ from doh.signal import Signal
 if TYPE_CHECKING:
     from doh.train.run import Run
 
-VERSION = 2
+VERSION = 3
 #: Settings that do not change the result.
 FREE = {"device", "threads", "checkpoint_seconds"}
 
@@ -43,6 +43,7 @@ def save(run: Run, path: Path) -> None:
         "latent_step": run.quantisation.latent if run.quantisation else None,
         "elapsed": run.elapsed,
         "share": run.share,
+        "restarts": run.restarts,
         "schedule": [run.steps, run.finish_from],
     }
     tensors = {name: t.detach().cpu().contiguous() for name, t in _tensors(run).items()}
@@ -73,7 +74,7 @@ def load(run: Run, path: Path) -> None:
     run.step = note["step"]
     for state in run.optimiser.state.values():
         state["step"].fill_(run.step)
-    run.elapsed, run.share = note["elapsed"], note["share"]
+    run.elapsed, run.share, run.restarts = note["elapsed"], note["share"], note["restarts"]
     run.steps, run.finish_from = note["schedule"]
     if note.get("gains"):
         run.scale_layers(note["gains"])

@@ -97,6 +97,7 @@ class Training:
     def begin(self, now: float) -> None:
         """From this moment on the time of the steps, of reports and of checkpoints is counted."""
         self.begun = self.reported = self.saved = now
+        self.restarts = self.run.restarts
 
     def more(self) -> bool:
         """Whether there is another step to take."""
@@ -104,6 +105,8 @@ class Training:
 
     def note(self, now: float) -> None:
         """After a step: reports and saves, if it is time to."""
+        if self.run.restarts != self.restarts:
+            self.first_step, self.begun, self.restarts = 0, now, self.run.restarts
         if now - self.reported >= REPORT_SECONDS:
             if self.pace:
                 self.run.loss.item()  # on a GPU: waits until what was queued is done, as the clock does not

@@ -36,7 +36,7 @@ class Pace:
         self.trial, self.trials, self.closing = self._measure()
         end = CAUTION * self.closing + self.trials * self.trial
         self.end = self.origin + self.seconds * (1 - MARGIN) - end
-        self.before = run.share or 0.0
+        self.before, self.restarts = run.share or 0.0, run.restarts
         self.began = self.last = clock()
         if not run.step and self.began >= self.end:
             used = self.began - self.origin
@@ -45,6 +45,8 @@ class Pace:
     def more(self) -> bool:
         """Whether there is time for another step; if so, the run is told where it stands."""
         run, now = self.run, self.clock()
+        if run.restarts != self.restarts:
+            self.before, self.restarts = 0.0, run.restarts
         if run.step <= 1 and not self.before:
             self.began = now  # the first step is slower, and says nothing of the others
         span, latest = self.end - self.began, now - self.last

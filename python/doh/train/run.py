@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import ceil, cos, inf, log2, pi, prod
+from math import ceil, cos, inf, isfinite, log2, pi, prod
 from typing import Protocol
 
 import numpy as np
@@ -32,8 +33,17 @@ FILL = 0.97
 #: Without a budget these multiples of the step are tried; dB that a file of twice the size must bring to be worth it: about what more latents bring.
 STEP_FACTORS, DB_PER_DOUBLING = (1.0, 0.84, 0.92, 1.09, 1.19), 2.5
 
+#: Every so many steps the course is judged. A training has diverged where its loss is so many times that of the best single colour *and* its latents are
+#: so many times as large as at first: one that has learned nothing yet has the first alone, a network for a hard signal the second. It begins anew with
+#: its learning rates times this factor, at most so often.
+JUDGED_EVERY, FLAT_LOSSES, WILD_LATENTS, SLOWER, RESTARTS = 100, 1.25, 2.0, 0.5, 4
+
 #: Points on which they are compared, about, where a signal has more; in so many slabs.
 JUDGED_POINTS, JUDGED_SLABS = 1 << 21, 8
+
+
+class Diverged(EncodeError):
+    """Training went out of bounds. It may begin anew with smaller learning rates (Run.restart)."""
 
 
 def new_projection(generator: str, seed: int, n: int, shapes: Shapes, device: torch.device) -> Projection:
@@ -70,32 +80,40 @@ class Run:
         self.omegas = torch.tensor(omegas, device=self.device)[:, None]
         kind = "tied" if config.generator == "plain" else config.generator
         self.projection = projection(kind, config.seed, n, target.layer_shapes, self.device)
-        self.gains = initial_gains(target, self.plan.omega, config.gains)
-        self.quantiser = Quantiser(target, self.projection, self.gains, omegas, config.bias_step)
-        #: What a latent of unit scale is worth among the trained ones, (n,); None: they are the same.
-        self.worth = self._of_weights(self.gains) if config.latent_scale == "weights" else None
-        self.settled = False  # whether each layer has a gain of its own that comes from its weights (settle_layers)
+        self._unrounded(omegas)
+        self.l1 = config.l1 / self.projection.spread([*omegas, 1.0]).to(self.device) if config.l1 else None  # (D,), for weights in radians
         self.encoding = Encoding(signal.shape, target.frequencies, target.ladder, self.device)
         self.samples, low, top = _samples(signal, self.device)
+        self.flat_loss = _flat_loss(self.samples, top)
         self.gradient = BatchGradient(target, self.encoding, self.samples, low, top, self.batch, steps_for(config.engine, self.device, target))
 
+        self.start, self.restarts = start, 0
         self.latents, self.biases, self.output_bias = self._beginning(start)
+        self.first_size = self.latents_size()
         per_latent = n if config.latent_scale == "paper" else 1
         groups = [
             {"params": [self.latents], "lr": config.lr_latents * per_latent, "eps": config.adam_eps / per_latent},
             {"params": [self.biases, self.output_bias], "lr": config.lr_biases, "eps": config.adam_eps},
         ]
         self.optimiser = torch.optim.Adam(groups, betas=(config.beta1, config.beta2), fused=True)
-        self.base_rates = [config.lr_latents * per_latent, config.lr_biases]
+        self.first_rates = [config.lr_latents * per_latent, config.lr_biases]
         self.generator = torch.Generator().manual_seed(config.seed % (1 << 63))
         self.surface = _surface(signal, config.sampling, self.generator) if self.batch < self.points else None
         self.order = torch.empty(0, dtype=torch.int64)  # what is left of the present pass when sampling without replacement
         self.loss = torch.zeros((), device=self.device)  # of recent batches
         self.step = 0
         self.whole = True  # False while a step is under way
-        self.quantisation: Steps | None = None
+
+    def _unrounded(self, omegas: list[float]) -> None:
+        """What belongs to the scale and the rounding of weights, as it is at the beginning."""
+        config, target = self.config, self.plan.target
+        self.gains = initial_gains(target, self.plan.omega, config.gains)
+        self.quantiser = Quantiser(target, self.projection, self.gains, omegas, config.bias_step)
         self.gain = self.projection.spread(self.quantiser.radians).to(self.device)
-        self.l1 = config.l1 / self.projection.spread([*omegas, 1.0]).to(self.device) if config.l1 else None  # (D,), for weights in radians
+        #: What a latent of unit scale is worth among the trained ones, (n,); None: they are the same.
+        self.worth = self._of_weights(self.gains) if config.latent_scale == "weights" else None
+        self.settled = False  # whether each layer has a gain of its own that comes from its weights (settle_layers)
+        self.quantisation: Steps | None = None
 
     def _beginning(self, start: Start | None) -> tuple[Tensor, Tensor, Tensor]:
         """What is trained, before the first step. Raises EncodeError for a start that belongs to something else."""
@@ -134,10 +152,47 @@ class Run:
             flat = self.projection.flat(self.unit_latents) * self.projection.spread(self.gains).to(self.device)
         return self.projection.split(flat)
 
+    # its course
+
+    @property
+    def base_rates(self) -> list[float]:
+        """The learning rates of latents and of biases, before the schedule's factor."""
+        return [rate * SLOWER**self.restarts for rate in self.first_rates]
+
+    def latents_size(self) -> float:
+        """Root mean square of the latents at unit scale."""
+        return self.unit_latents.detach().square().mean().sqrt().item()
+
+    def judge(self) -> None:
+        """Raises Diverged where training is worse than a single colour and its latents are wild: there gradients are noise, and it does not come back."""
+        loss = self.loss.item()
+        if loss <= FLAT_LOSSES * self.flat_loss:
+            return
+        size = self.latents_size()
+        if not (isfinite(loss) and size <= WILD_LATENTS * self.first_size):
+            raise Diverged(f"training went out of bounds before step {self.step}: use a smaller lr_latents or lr_biases")
+
+    def restart(self) -> None:
+        """Begins anew, with smaller learning rates; one that ends by the clock has what time is left. Raises Diverged where that was done often enough."""
+        if self.restarts >= RESTARTS:
+            raise Diverged(f"training went out of bounds {RESTARTS + 1} times, with smaller and smaller learning rates: use a smaller lr_latents or lr_biases")
+        warnings.warn(f"training diverged before step {self.step:,}: it begins anew with learning rates {SLOWER:g} times as large", stacklevel=2)
+        self.restarts += 1
+        self._unrounded(self.omegas.flatten().tolist())
+        with torch.no_grad():
+            for now, first in zip((self.latents, self.biases, self.output_bias), self._beginning(self.start)):
+                now.copy_(first)
+        self.optimiser.state.clear()
+        self.generator.manual_seed(self.config.seed % (1 << 63))
+        self.order = self.order[:0]
+        self.loss.zero_()
+        self.step, self.whole = 0, True
+        self.share = None if self.share is None else 0.0
+
     # one step
 
     def begin(self) -> None:
-        """What comes before the gradient of a step: learning rates and, in the finish, quantisation steps. Raises EncodeError."""
+        """What comes before the gradient of a step: learning rates and, in the finish, quantisation steps. Raises EncodeError, Diverged."""
         self.whole = False
         length = self.steps if self.share is None else self.step / self.share if self.share else inf
         factor = learning_rate(self.step, length, self.pass_steps, self.config)
@@ -145,10 +200,16 @@ class Run:
             group["lr"] = base * factor
         if self.step >= self.finish_from:
             self.steer()
+        elif self.step and self.step % JUDGED_EVERY == 0:
+            self.judge()
 
     def train(self, workers: Workers) -> None:
-        """One step of Adam."""
-        self.begin()
+        """One step of Adam. Raises EncodeError."""
+        try:
+            self.begin()
+        except Diverged:
+            self.restart()
+            self.begin()
 
         def gradient(flat: Tensor, biases: Tensor, output_bias: Tensor) -> tuple[Tensor, list[Tensor]]:
             return self.gradient(self.draw(), self.projection.split(flat), biases, output_bias, workers)
@@ -290,7 +351,7 @@ class Run:
 
     def check_finite(self) -> None:
         if not (torch.isfinite(self.loss) and torch.isfinite(self.latents).all()):
-            raise EncodeError(f"training went out of bounds before step {self.step}: use a smaller lr_latents or lr_biases")
+            raise Diverged(f"training went out of bounds before step {self.step}: use a smaller lr_latents or lr_biases")
 
 
 class Trained(Protocol):
@@ -358,6 +419,12 @@ def _surface(signal: Signal, sampling: str, generator: torch.Generator) -> Surfa
     if sampling == "surface" and not field:
         raise EncodeError(f"sampling = surface is for 3-D occupancy fields of one channel, not for {signal.kind} of the shape {signal.shape}")
     return SurfaceSampler(signal.samples, generator) if field and sampling in ("auto", "surface") else None
+
+
+def _flat_loss(samples: Tensor, top: float) -> float:
+    """Mean squared error of the best single colour, by about a million of the points; at least that of half a level in 255."""
+    some = samples[:: max(1, len(samples) >> 20)].to(torch.float32) / top
+    return max((some - some.mean(0)).square().mean().item(), (0.5 / 255) ** 2)
 
 
 def _samples(signal: Signal, device: torch.device) -> tuple[Tensor, float, float]:

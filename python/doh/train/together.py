@@ -10,7 +10,7 @@ from typing import TypeVar
 from doh.config import Config
 from doh.train.fit import Training
 from doh.train.many import Task
-from doh.train.run import Run, device_of
+from doh.train.run import Diverged, Run, device_of
 from doh.train.stack import Stack, kin
 
 T = TypeVar("T")
@@ -77,8 +77,15 @@ def _train(members: list[Member], finish: Callable[[Training], T], give: Give[T]
         members.remove(member)
         give(member[0].number, outcome)
 
+    def leave(member: Member, failure: Exception) -> None:
+        if isinstance(failure, Diverged):  # alone it begins anew with smaller steps, which no stack would take with it
+            members.remove(member)
+            one_by_one.append((member[0], member[1].anew))
+        else:
+            end(member, failure)
+
     try:
-        _steps(members, end)
+        _steps(members, leave)
         for member in list(members):
             member[0].stop()
             outcome: T | Exception
@@ -91,7 +98,7 @@ def _train(members: list[Member], finish: Callable[[Training], T], give: Give[T]
         if len(members) > 1 and all(training.run.step == training.first_step for _, training in members):
             text = (str(error).strip().splitlines() or [""])[0]
             warnings.warn(f"{len(members)} signals cannot train together here, they go one by one ({type(error).__name__}: {text})", stacklevel=2)
-            one_by_one = [(task, training.anew) for task, training in members]
+            one_by_one += [(task, training.anew) for task, training in members]
             members.clear()  # and what they hold of the device's memory
         for member in list(members):
             end(member, error)
