@@ -196,6 +196,7 @@ def test_encode_decode_and_eval(tmp_path):
     assert decoded.dtype == np.int16 and np.array_equal(reference.decode(data), decoded)
     assert np.array_equal(reference.decode(data, grid=(901,), offset=(7,), extent=(333,)), doh.decode(data, grid=(901,), offset=(7,), extent=(333,)))
     figures = json.loads(run("eval", tmp_path / "a.doh", tmp_path / "a.flac", "--json").stdout)
+    assert f" dB, SNR {figures['snr']:.2f} dB decoded, " in result.stdout
     assert figures["snr"] == metrics.snr(decoded, samples) and 3 < figures["snr"] < 60
     assert figures["lsd"] == metrics.log_spectral_distance(decoded, samples, 65535) and figures["ssim"] is figures["iou"] is None
     text = run("eval", tmp_path / "a.doh", tmp_path / "a.flac").stdout

@@ -238,6 +238,8 @@ def test_options_of_encode(tmp_path):
     assert result.returncode == 0 and "only its shape is kept, on 12 x 12 x 12 cells" in result.stderr
     info = doh.read_info(tmp_path / "a.doh")
     assert (info.signal, info.shape) == ("occupancy", (12, 12, 12))
+    figures = json.loads(run("eval", tmp_path / "a.doh", tmp_path / "torus.obj", "--json").stdout)
+    assert f" dB, IoU {figures['iou']:.4f} decoded, " in result.stdout
     result = run("encode", tmp_path / "torus.obj", tmp_path / "cube.obj", "-o", tmp_path / "all", "--grid", "10", *QUICK, "--latents", "40")
     assert result.returncode == 0, result.stderr
     assert {path.name: doh.read_info(path).shape for path in (tmp_path / "all").iterdir()} == {"torus.doh": (10, 10, 10), "cube.doh": (10, 10, 10)}

@@ -9,21 +9,18 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from doh import container, metrics
+from doh import container
 from doh.cli.progress import show_board
 from doh.cli.report import fail, say
+from doh.cli.result import NO_LIMITS, tell
 from doh.errors import DohError, EncodeError
 from doh.files import FileError, check_target, read_bytes, write_atomic
-from doh.model import TOP
 from doh.signal import Signal
 from doh.signals import extension_of, read_signal
 
 if TYPE_CHECKING:
     from doh.cli.progress import Board
     from doh.config import Config
-
-#: An output of our own making is checked whatever its size.
-NO_LIMITS = {"max_samples": 1 << 40, "max_work": (1 << 64) - 1}
 
 
 def run(sources: list[Path], folder: Path, config: Config, resume: bool, reading: dict[str, Any]) -> None:
@@ -161,7 +158,5 @@ class Batch:
         write_atomic(output, data)
         checkpoint_of(output).unlink(missing_ok=True)
         seconds = time.monotonic() - started
-        psnr = metrics.psnr(container.decode(data, limits=NO_LIMITS, threads=self.config.cores), signal.samples, TOP[signal.sample_type])
-        self.psnrs.append(psnr)
+        self.psnrs.append(tell(output, data, signal, seconds, self.config.cores))
         self.bytes += len(data)
-        print(f"{output}: {len(data):,} bytes, {container.read_info(data, NO_LIMITS).bpp:.4f} bpp, {psnr:.2f} dB decoded, {seconds:.1f} s", flush=True)

@@ -7,13 +7,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from doh import container, metrics
 from doh.cli.decode import all_cores
 from doh.cli.progress import show_progress
 from doh.cli.report import say
+from doh.cli.result import tell
 from doh.errors import EncodeError
 from doh.files import check_target, write_atomic
-from doh.model import TOP
 from doh.signals import read_signal
 
 if TYPE_CHECKING:
@@ -75,8 +74,7 @@ def run_one(source: Path, output: Path, choice: Config, resume: bool, reading: d
     if checkpoint:
         checkpoint.unlink(missing_ok=True)
     seconds = time.monotonic() - started
-    psnr = metrics.psnr(container.decode(data, threads=all_cores()), signal.samples, TOP[signal.sample_type])
-    print(f"{output}: {len(data):,} bytes, {container.read_info(data).bpp:.4f} bpp, {psnr:.2f} dB decoded, {seconds:.1f} s")
+    tell(output, data, signal, seconds, all_cores())
 
 
 def choose(preset: str | None, config: Path | None, settings: list[str], options: dict[str, Any]) -> Config:

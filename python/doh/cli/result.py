@@ -1,0 +1,25 @@
+"""What is said of a file that was encoded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from doh import container, metrics
+from doh.model import TOP
+from doh.signal import Signal
+
+#: An output of our own making is decoded whatever its size.
+NO_LIMITS = {"max_samples": 1 << 40, "max_work": (1 << 64) - 1}
+
+
+def tell(output: Path, data: bytes, signal: Signal, seconds: float, threads: int) -> float:
+    """One line on stdout about a file: its size, and the distortion of what it decodes to, for occupancy by IoU and for sound by SNR too. Returns the PSNR."""
+    samples = container.decode(data, limits=NO_LIMITS, threads=threads)
+    psnr = metrics.psnr(samples, signal.samples, TOP[signal.sample_type])
+    quality = f"{psnr:.2f} dB"
+    if signal.sample_type == "u1":
+        quality += f", IoU {metrics.iou(samples, signal.samples):.4f}"
+    if signal.kind == "audio":
+        quality += f", SNR {metrics.snr(samples, signal.samples):.2f} dB"
+    print(f"{output}: {len(data):,} bytes, {container.read_info(data, NO_LIMITS).bpp:.4f} bpp, {quality} decoded, {seconds:.1f} s", flush=True)
+    return psnr
