@@ -145,6 +145,10 @@ def test_runs_that_are_no_kin_are_refused():
     assert kin(a) != kin(later) and kin(a) == kin(runs_of([IMAGES[1]])[0])
     with pytest.raises(ValueError, match="at the same step"):
         Stack([a, later])
+    deep = Run(doh.Signal(IMAGES[0].astype(np.uint16) * 257, "image", "u16"), a.config)  # what is stored is read in one launch for all
+    assert kin(deep) != kin(a)
+    with pytest.raises(ValueError, match="one network"):
+        Stack([a, deep])
 
 
 # the way from signals to files
