@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import struct
+import tracemalloc
 from types import SimpleNamespace
 
 import numpy as np
@@ -141,6 +142,47 @@ def test_what_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
     (tmp_path / "a.nii.gz").write_bytes(gzip.compress(bytes(1001)))
     with pytest.raises(EncodeError, match="unpacks to more than 1,000 bytes"):
         signals.read_signal(tmp_path / "a.nii.gz")
+
+
+def nifti(shape=(2, 3, 4), magic: bytes = b"n+1\0", place: float = 352.0, order: str = "<") -> bytes:
+    """The header of uint8 samples, written field by field."""
+    header = bytearray(352)
+    struct.pack_into(order + "i", header, 0, 348)
+    struct.pack_into(order + "8h", header, 40, len(shape), *shape, *[1] * (7 - len(shape)))
+    struct.pack_into(order + "2h", header, 70, 2, 8)  # datatype, bits
+    struct.pack_into(order + "f", header, 108, place)
+    header[344:348] = magic
+    return bytes(header)
+
+
+def test_nifti_that_claims_more_than_it_holds(tmp_path):
+    """A header that names samples which are not there, or lie in the header: refused before room is made for them."""
+    pytest.importorskip("nibabel")
+    for order in "<>":
+        (tmp_path / "right.nii").write_bytes(nifti(order=order) + bytes(range(24)))
+        assert signals.read_signal(tmp_path / "right.nii")[0].samples[1, 2, 3, 0] == 23
+    huge, claim = nifti((32767, 32767, 30000)) + bytes(24), "32767 x 32767 x 30000 samples of 8 bits from byte 352 on are named, it has 376 bytes"
+    for name, data, message in [
+        ("huge.nii", huge, claim),
+        ("huge.nii.gz", gzip.compress(huge), claim),
+        ("seven.nii", nifti((32767,) * 7) + bytes(24), "are named, it has 376 bytes"),
+        ("none.nii", nifti((2, 0, 4)) + bytes(24), "2 x 0 x 4 samples"),
+        ("less.nii", nifti((2, -3, -4)) + bytes(24), "2 x -3 x -4 samples"),
+        ("header.nii", nifti(place=0) + bytes(24), "from byte 0 on"),
+        ("inside.nii", nifti(place=351) + bytes(24), "351 too low|from byte 351 on"),
+        ("beyond.nii", nifti(place=353) + bytes(24), "from byte 353 on"),
+        ("nan.nii", nifti(place=float("nan")) + bytes(24), "damaged"),
+        ("pair.nii", nifti(magic=b"ni1\0") + bytes(24), "a pair of .hdr and .img"),
+        ("pair0.nii", nifti(magic=b"ni1\0", place=0) + bytes(24), "a pair of .hdr and .img"),
+    ]:
+        (tmp_path / name).write_bytes(data)
+        tracemalloc.start()
+        try:
+            with pytest.raises(EncodeError, match=f"{name}: .*({message})"):
+                signals.read_signal(tmp_path / name)
+            assert tracemalloc.get_traced_memory()[1] < 20e6
+        finally:
+            tracemalloc.stop()
 
 
 def test_what_a_volume_file_cannot_hold(tmp_path):

@@ -10,6 +10,7 @@ import numpy as np
 from doh.errors import EncodeError
 from doh.files import read_bytes, write_atomic
 from doh.signal import Signal
+from doh.signals.libraries import first_line
 
 _TYPES = {np.dtype(np.bool_): "u1", np.dtype(np.uint8): "u8", np.dtype(np.uint16): "u16", np.dtype(np.int16): "s16"}
 
@@ -24,7 +25,7 @@ def read(path: Path) -> tuple[Signal, list[str]]:
     try:
         samples = np.load(stream, allow_pickle=False)
     except Exception as error:  # numpy raises half a dozen kinds for a damaged header
-        raise EncodeError(f"{path}: not a readable .npy file ({_first_line(error)})") from error
+        raise EncodeError(f"{path}: not a readable .npy file ({first_line(error)})") from error
     if not isinstance(samples, np.ndarray):
         raise EncodeError(f"{path}: an archive of arrays; doh reads a single array")
     sample_type = _TYPES.get(samples.dtype.newbyteorder("="))
@@ -49,7 +50,3 @@ def write(path: Path, samples: np.ndarray, info: object) -> None:
 
 def check(path: Path, channels: int, info: object) -> None:
     """A .npy file holds every signal."""
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -14,6 +14,7 @@ import numpy as np
 from doh.errors import EncodeError
 from doh.files import read_bytes, write_atomic
 from doh.signal import Signal
+from doh.signals.libraries import first_line
 
 if TYPE_CHECKING:
     from doh.signals import SampleInfo
@@ -49,7 +50,7 @@ def read(path: Path) -> tuple[Signal, list[str]]:
     except MemoryError:
         raise EncodeError(f"{path}: the sound does not fit into memory") from None
     except Exception as error:  # soundfile's own errors, and what its readers of broken headers raise
-        raise EncodeError(f"{path}: not a sound file that can be read (WAV, FLAC or AIFF), or damaged ({_first_line(error)})") from error
+        raise EncodeError(f"{path}: not a sound file that can be read (WAV, FLAC or AIFF), or damaged ({first_line(error)})") from error
     got = sum(map(len, blocks))
     if not got:
         raise EncodeError(f"{path}: there are no samples in it")
@@ -77,7 +78,7 @@ def write(path: Path, samples: np.ndarray, info: SampleInfo, rate: int = RATE) -
     try:
         soundfile.write(stream, samples, rate, format=_FORMATS[path.suffix.lower()][0], subtype="PCM_16")
     except (RuntimeError, ValueError) as error:
-        raise EncodeError(f"{path}: {len(samples):,} frames at {rate:,} Hz cannot be written ({_first_line(error)})") from error
+        raise EncodeError(f"{path}: {len(samples):,} frames at {rate:,} Hz cannot be written ({first_line(error)})") from error
     write_atomic(path, stream.getbuffer())
 
 
@@ -120,7 +121,3 @@ def _soundfile(path: Path) -> Any:
     except (ImportError, OSError) as error:  # OSError: the package is there, its library is not
         raise EncodeError(f"{path}: sound files need soundfile, which is not installed: pip install 'doh[audio]'") from error
     return soundfile
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

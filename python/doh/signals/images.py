@@ -18,6 +18,7 @@ from doh.files import read_bytes, write_atomic
 from doh.model import TOP
 from doh.signal import Signal
 from doh.signals import deep
+from doh.signals.libraries import first_line
 
 if TYPE_CHECKING:
     from doh.signals import SampleInfo
@@ -78,7 +79,7 @@ def read_image(path: Path | str) -> tuple[Signal, list[str]]:
     except MemoryError:
         raise EncodeError(f"{path}: the picture does not fit into memory") from None
     except Exception as error:  # the decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error and more for damaged files
-        raise EncodeError(f"{path}: the image is damaged or cut short ({_first_line(error)})") from error
+        raise EncodeError(f"{path}: the image is damaged or cut short ({first_line(error)})") from error
     return Signal(samples, "image", "u16" if samples.dtype == np.uint16 else "u8"), [f"{path}: {note}" for note in notes]
 
 
@@ -101,7 +102,7 @@ def write_image(path: Path | str, samples: np.ndarray, sample_type: str) -> None
             Image.fromarray(np.ascontiguousarray(values.squeeze(-1) if values.shape[-1] == 1 else values)).save(stream, name, **options)
     except (OSError, ValueError) as error:  # a side longer than the format allows
         size = f"{samples.shape[1]} x {samples.shape[0]}"
-        raise EncodeError(f"{path}: a picture of {size} pixels cannot be written as {name} ({_first_line(error)})") from error
+        raise EncodeError(f"{path}: a picture of {size} pixels cannot be written as {name} ({first_line(error)})") from error
     write_atomic(path, stream.getbuffer())
 
 
@@ -222,7 +223,3 @@ def _turn(samples: np.ndarray, orientation: int) -> np.ndarray:
 def _max_pixels() -> int:
     """Pillow's own hard limit: above it a file is taken for a decompression bomb."""
     return 2 * (Image.MAX_IMAGE_PIXELS or 1 << 62)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -18,6 +18,7 @@ from doh.errors import EncodeError
 from doh.files import read_bytes, write_atomic
 from doh.signal import Signal
 from doh.signals import voxels
+from doh.signals.libraries import first_line
 from doh.signals.surface import surface
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def read_mesh(path: Path) -> Mesh:
     except MemoryError:
         raise EncodeError(f"{path}: the mesh does not fit into memory") from None
     except Exception as error:  # the readers raise whatever a damaged file brings about
-        raise EncodeError(f"{path}: not a mesh that can be read, or damaged ({_first_line(error)})") from error
+        raise EncodeError(f"{path}: not a mesh that can be read, or damaged ({first_line(error)})") from error
     if not len(faces) or faces.min() < 0 or faces.max() >= len(vertices):
         raise EncodeError(f"{path}: {'triangles name vertices that are not there' if len(faces) else 'there are no triangles in it'}")
     if vertices.shape != (len(vertices), 3):
@@ -138,7 +139,3 @@ def _trimesh(path: Path) -> Any:
 
 def _missing(path: Path, package: str) -> EncodeError:
     return EncodeError(f"{path}: meshes need {package}, which is not installed: pip install 'doh[mesh]'")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

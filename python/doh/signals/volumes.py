@@ -7,13 +7,9 @@ from __future__ import annotations
 
 import gzip
 import io
-import logging
 import math
 import re
-import warnings
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +19,7 @@ from doh.errors import EncodeError
 from doh.files import read_bytes, write_atomic
 from doh.model import DTYPE
 from doh.signal import Signal
+from doh.signals.libraries import first_line, quietly
 
 if TYPE_CHECKING:
     from doh.signals import SampleInfo
@@ -31,8 +28,11 @@ if TYPE_CHECKING:
 _VTK_TYPES = {"unsigned_char": "u8", "unsigned_short": "u16", "short": "s16"}
 _VTK_NAMES = {"u1": "unsigned_char", **{sample_type: name for name, sample_type in _VTK_TYPES.items()}}
 _TYPE_OF = {np.dtype(np.uint8): "u8", np.dtype(np.uint16): "u16", np.dtype(np.int16): "s16"}
+#: Bytes of NIfTI-1's header, and the 4 that say whether more follows: samples cannot lie before that.
+_NIFTI_HEADER = 352
 #: A compressed file may not unpack to more.
 MAX_BYTES = 1 << 32
+_BLOCK = 1 << 20
 
 
 def read(path: Path) -> tuple[Signal, list[str]]:
@@ -68,7 +68,7 @@ def write(path: Path, samples: np.ndarray, info: SampleInfo) -> None:
     try:
         data = nibabel.Nifti1Image(samples[..., 0], place).to_bytes()
     except Exception as error:  # a side longer than the format's 16 bits: HeaderDataError
-        raise EncodeError(f"{path}: {' x '.join(map(str, samples.shape[:3]))} samples cannot be written as NIfTI-1 ({_first_line(error)})") from error
+        raise EncodeError(f"{path}: {' x '.join(map(str, samples.shape[:3]))} samples cannot be written as NIfTI-1 ({first_line(error)})") from error
     write_atomic(path, gzip.compress(data, 6, mtime=0) if path.name.lower().endswith(".gz") else data)
 
 
@@ -137,41 +137,48 @@ def _read_nifti(path: Path, data: bytes) -> np.ndarray:
     nibabel = _nibabel()
     try:
         if path.name.lower().endswith(".gz"):
-            with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
-                data = stream.read(MAX_BYTES + 1)
-            if len(data) > MAX_BYTES:
-                raise EncodeError(f"it unpacks to more than {MAX_BYTES:,} bytes; such files are refused")
-        with _quietly(nibabel.imageglobals.logger):
+            data = _unpacked(data)
+        if data[344:347] == b"ni1":  # nibabel would take it for a file with samples
+            raise EncodeError("a NIfTI header without its samples (a pair of .hdr and .img); save both as one .nii file")
+        with quietly(nibabel.imageglobals.logger):
             image = nibabel.Nifti1Image.from_bytes(data)
-            slope, offset = image.dataobj.slope, image.dataobj.inter
-            samples = np.asarray(image.dataobj.get_unscaled())
+            held = image.dataobj
+            _check_nifti(held.shape, held.dtype, held.offset, len(data))
+            slope, offset = held.slope, held.inter
+            samples = np.asarray(held.get_unscaled())
     except (EncodeError, MemoryError):
         raise
     except (EOFError, zlib.error, OSError) as error:
-        raise EncodeError(f"not a NIfTI file, or damaged ({_first_line(error)})") from error
+        raise EncodeError(f"not a NIfTI file, or damaged ({first_line(error)})") from error
     except Exception as error:  # nibabel raises several kinds for a damaged header
-        raise EncodeError(f"not a NIfTI-1 file that can be read, or damaged ({_first_line(error)})") from error
+        raise EncodeError(f"not a NIfTI-1 file that can be read, or damaged ({first_line(error)})") from error
     if (slope, offset) != (1, 0):
         raise EncodeError(f"its samples are to be scaled (by {slope:g}, then {offset:+g}), which doh does not store; save them unscaled")
-    dtype = samples.dtype.newbyteorder("=")
-    if dtype not in _TYPE_OF:
-        raise EncodeError(f"samples of type {samples.dtype}; doh stores uint8, uint16 and int16: scale and convert them first")
     if samples.ndim > 3 and samples.shape[3:] != (1,) * (samples.ndim - 3):
         raise EncodeError(f"{samples.ndim} dimensions; doh reads NIfTI volumes of three")
-    return np.ascontiguousarray(samples, dtype).reshape(*(*samples.shape, 1, 1)[:3], 1)
+    return np.ascontiguousarray(samples, samples.dtype.newbyteorder("=")).reshape(*(*samples.shape, 1, 1)[:3], 1)
 
 
-@contextmanager
-def _quietly(logger: logging.Logger) -> Iterator[None]:
-    """Without remarks on odd but readable headers."""
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
+def _unpacked(data: bytes) -> bytes:
+    """What a .gz file holds; block by block, since a read of MAX_BYTES would make room for as many at once. Raises EncodeError, and gzip's errors."""
+    blocks, size = [], 0
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
+        while block := stream.read(_BLOCK):
+            blocks.append(block)
+            size += len(block)
+            if size > MAX_BYTES:
+                raise EncodeError(f"it unpacks to more than {MAX_BYTES:,} bytes; such files are refused")
+    return b"".join(blocks)
+
+
+def _check_nifti(shape: tuple[int, ...], dtype: np.dtype, offset: int, size: int) -> None:
+    """Raises EncodeError unless a header names samples that doh stores and that lie in its file of `size` bytes: nibabel makes room for them first."""
+    if dtype.newbyteorder("=") not in _TYPE_OF:
+        raise EncodeError(f"samples of type {dtype}; doh stores uint8, uint16 and int16: scale and convert them first")
+    claimed = math.prod(int(n) for n in shape) * dtype.itemsize
+    if min(shape, default=0) < 1 or offset < _NIFTI_HEADER or offset + claimed > size:
+        named = f"{' x '.join(map(str, shape))} samples of {8 * dtype.itemsize} bits from byte {offset} on"
+        raise EncodeError(f"the file is damaged or cut short: {named} are named, it has {size:,} bytes")
 
 
 def _nibabel() -> Any:
@@ -180,7 +187,3 @@ def _nibabel() -> Any:
     except ImportError as error:
         raise EncodeError("NIfTI files need nibabel, which is not installed: pip install 'doh[volume]'") from error
     return nibabel
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
