@@ -44,6 +44,7 @@ def save(run: Run, path: Path) -> None:
         "elapsed": run.elapsed,
         "share": run.share,
         "restarts": run.restarts,
+        "best_loss": run.best_loss,
         "schedule": [run.steps, run.finish_from],
     }
     tensors = {name: t.detach().cpu().contiguous() for name, t in _tensors(run).items()}
@@ -74,7 +75,8 @@ def load(run: Run, path: Path) -> None:
     run.step = note["step"]
     for state in run.optimiser.state.values():
         state["step"].fill_(run.step)
-    run.elapsed, run.share, run.restarts = note["elapsed"], note["share"], note["restarts"]
+    run.elapsed, run.share = note["elapsed"], note["share"]
+    run.restarts, run.best_loss = note["restarts"], note["best_loss"]
     run.steps, run.finish_from = note["schedule"]
     if note.get("gains"):
         run.scale_layers(note["gains"])

@@ -37,6 +37,11 @@ class Plan:
     omega: float  # of the sine layers after the first
     first_omega: float
 
+    @property
+    def omegas(self) -> list[float]:
+        """The frequency factor of each sine layer."""
+        return [self.first_omega] + [self.omega] * (self.target.depth - 1)
+
 
 def plan(signal: Signal, config: Config) -> Plan:
     """The target network, the number of latents and the budget. Raises EncodeError for a budget that no network fits or fills."""

@@ -33,10 +33,9 @@ FILL = 0.97
 #: Without a budget these multiples of the step are tried; dB that a file of twice the size must bring to be worth it: about what more latents bring.
 STEP_FACTORS, DB_PER_DOUBLING = (1.0, 0.84, 0.92, 1.09, 1.19), 2.5
 
-#: Every so many steps the course is judged. A training has diverged where its loss is so many times that of the best single colour *and* its latents are
-#: so many times as large as at first: one that has learned nothing yet has the first alone, a network for a hard signal the second. It begins anew with
-#: its learning rates times this factor, at most so often.
-JUDGED_EVERY, FLAT_LOSSES, WILD_LATENTS, SLOWER, RESTARTS = 100, 1.25, 2.0, 0.5, 4
+#: Every so many steps the course is judged. A training has diverged where its loss is so many times the smallest that it had *and* its latents are so many
+#: times as large as at first. It begins anew with its learning rates times this factor, at most so often.
+JUDGED_EVERY, FALLEN_BACK, WILD_LATENTS, SLOWER, RESTARTS = 100, 1.4, 2.0, 0.5, 4
 
 #: Points on which they are compared, about, where a signal has more; in so many slabs.
 JUDGED_POINTS, JUDGED_SLABS = 1 << 21, 8
@@ -76,20 +75,19 @@ class Run:
         self.share: float | None = None  # of a training that ends by the clock: how much is over
         self.elapsed = 0.0  # seconds spent on it, up to the last checkpoint
 
-        omegas = [self.plan.first_omega] + [self.plan.omega] * (target.depth - 1)
+        omegas = self.plan.omegas
         self.omegas = torch.tensor(omegas, device=self.device)[:, None]
         kind = "tied" if config.generator == "plain" else config.generator
         self.projection = projection(kind, config.seed, n, target.layer_shapes, self.device)
-        self._unrounded(omegas)
+        self._unrounded()
         self.l1 = config.l1 / self.projection.spread([*omegas, 1.0]).to(self.device) if config.l1 else None  # (D,), for weights in radians
         self.encoding = Encoding(signal.shape, target.frequencies, target.ladder, self.device)
         self.samples, low, top = _samples(signal, self.device)
-        self.flat_loss = _flat_loss(self.samples, top)
         self.gradient = BatchGradient(target, self.encoding, self.samples, low, top, self.batch, steps_for(config.engine, self.device, target))
 
         self.start, self.restarts = start, 0
         self.latents, self.biases, self.output_bias = self._beginning(start)
-        self.first_size = self.latents_size()
+        self.first_size, self.best_loss = self.latents_size(), inf
         per_latent = n if config.latent_scale == "paper" else 1
         groups = [
             {"params": [self.latents], "lr": config.lr_latents * per_latent, "eps": config.adam_eps / per_latent},
@@ -104,11 +102,11 @@ class Run:
         self.step = 0
         self.whole = True  # False while a step is under way
 
-    def _unrounded(self, omegas: list[float]) -> None:
+    def _unrounded(self) -> None:
         """What belongs to the scale and the rounding of weights, as it is at the beginning."""
         config, target = self.config, self.plan.target
         self.gains = initial_gains(target, self.plan.omega, config.gains)
-        self.quantiser = Quantiser(target, self.projection, self.gains, omegas, config.bias_step)
+        self.quantiser = Quantiser(target, self.projection, self.gains, self.plan.omegas, config.bias_step)
         self.gain = self.projection.spread(self.quantiser.radians).to(self.device)
         #: What a latent of unit scale is worth among the trained ones, (n,); None: they are the same.
         self.worth = self._of_weights(self.gains) if config.latent_scale == "weights" else None
@@ -164,12 +162,10 @@ class Run:
         return self.unit_latents.detach().square().mean().sqrt().item()
 
     def judge(self) -> None:
-        """Raises Diverged where training is worse than a single colour and its latents are wild: there gradients are noise, and it does not come back."""
+        """Raises Diverged where the loss has grown and the latents are wild: gradients are noise there, and training does not come back."""
         loss = self.loss.item()
-        if loss <= FLAT_LOSSES * self.flat_loss:
-            return
-        size = self.latents_size()
-        if not (isfinite(loss) and size <= WILD_LATENTS * self.first_size):
+        worse, self.best_loss = loss > FALLEN_BACK * self.best_loss, min(loss, self.best_loss)
+        if not isfinite(loss) or (worse and not self.latents_size() <= WILD_LATENTS * self.first_size):
             raise Diverged(f"training went out of bounds before step {self.step}: use a smaller lr_latents or lr_biases")
 
     def restart(self) -> None:
@@ -178,7 +174,7 @@ class Run:
             raise Diverged(f"training went out of bounds {RESTARTS + 1} times, with smaller and smaller learning rates: use a smaller lr_latents or lr_biases")
         warnings.warn(f"training diverged before step {self.step:,}: it begins anew with learning rates {SLOWER:g} times as large", stacklevel=2)
         self.restarts += 1
-        self._unrounded(self.omegas.flatten().tolist())
+        self._unrounded()
         with torch.no_grad():
             for now, first in zip((self.latents, self.biases, self.output_bias), self._beginning(self.start)):
                 now.copy_(first)
@@ -186,7 +182,7 @@ class Run:
         self.generator.manual_seed(self.config.seed % (1 << 63))
         self.order = self.order[:0]
         self.loss.zero_()
-        self.step, self.whole = 0, True
+        self.step, self.whole, self.best_loss = 0, True, inf
         self.share = None if self.share is None else 0.0
 
     # one step
@@ -198,10 +194,10 @@ class Run:
         factor = learning_rate(self.step, length, self.pass_steps, self.config)
         for group, base in zip(self.optimiser.param_groups, self.base_rates):
             group["lr"] = base * factor
+        if self.step == 1 or (self.step and self.step % JUDGED_EVERY == 0):
+            self.judge()
         if self.step >= self.finish_from:
             self.steer()
-        elif self.step and self.step % JUDGED_EVERY == 0:
-            self.judge()
 
     def train(self, workers: Workers) -> None:
         """One step of Adam. Raises EncodeError."""
@@ -254,6 +250,7 @@ class Run:
             return
         self.check_finite()
         if not since:
+            self.best_loss = inf  # rounding makes the loss larger
             with torch.no_grad():
                 self.biases.copy_(wrap(self.biases * self.omegas) / self.omegas)
             self.settle_layers()
@@ -275,8 +272,7 @@ class Run:
         worth = self._of_weights(gains)
         self.worth = worth / self._of_weights(self.gains) if self.worth is None else self.worth * worth / self._of_weights(self.gains)
         self.gains, self.settled = gains, True
-        omegas = [self.plan.first_omega] + [self.plan.omega] * (self.plan.target.depth - 1)
-        self.quantiser = Quantiser(self.plan.target, self.projection, gains, omegas, self.config.bias_step, per_layer=True)
+        self.quantiser = Quantiser(self.plan.target, self.projection, gains, self.plan.omegas, self.config.bias_step, per_layer=True)
         self.gain = self.projection.spread(self.quantiser.radians).to(self.device)
 
     def quantise_at(self, step: float) -> None:
@@ -419,12 +415,6 @@ def _surface(signal: Signal, sampling: str, generator: torch.Generator) -> Surfa
     if sampling == "surface" and not field:
         raise EncodeError(f"sampling = surface is for 3-D occupancy fields of one channel, not for {signal.kind} of the shape {signal.shape}")
     return SurfaceSampler(signal.samples, generator) if field and sampling in ("auto", "surface") else None
-
-
-def _flat_loss(samples: Tensor, top: float) -> float:
-    """Mean squared error of the best single colour, by about a million of the points; at least that of half a level in 255."""
-    some = samples[:: max(1, len(samples) >> 20)].to(torch.float32) / top
-    return max((some - some.mean(0)).square().mean().item(), (0.5 / 255) ** 2)
 
 
 def _samples(signal: Signal, device: torch.device) -> tuple[Tensor, float, float]:

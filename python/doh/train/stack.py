@@ -17,7 +17,7 @@ def kin(run: Run) -> Hashable:
     """Runs where this is equal fit into one stack: their grids may differ, their networks, settings and steps may not."""
     plan, config = run.plan, run.config
     schedule = run.steps, run.finish_from, run.step, run.share, run.pass_steps if config.schedule == "exponential" else 0
-    return config, plan.target, plan.latents, run.batch, schedule, run.quantisation is None, run.samples.dtype, run.device
+    return config, plan.target, plan.latents, run.batch, schedule, run.restarts, run.quantisation is None, run.samples.dtype, run.device
 
 
 class Stack:
