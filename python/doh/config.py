@@ -59,7 +59,7 @@ class Config:
     epochs: int = 0  # If not 0, this many passes over all points instead of `steps`.
     batch: int = 8192  # Grid points in a step; a signal with no more points is used whole in every step.
     sampling: str = "auto"  # "random" = with replacement; "epochs" = every point once a pass; "surface" = a quarter near an occupancy field's surface; "auto".
-    lr_latents: float = 0.08  # Adam's learning rate of the latents, at the scale that `latent_scale` says.
+    lr_latents: float = 0.0  # Adam's learning rate of the latents, at the scale that `latent_scale` says; 0 = 0.08, or less for more than 16,000 weights.
     lr_biases: float = 0.003  # Adam's learning rate of the biases.
     latent_scale: str = "unit"  # What lr_latents and adam_eps are about: "unit" = latents z' in [-1, 1]; "paper" = z'/n; "weights" (plain only) = the weights.
     l1: float = 0.0  # Factor of the sum of the weights' magnitudes that is added to the mean squared error.
@@ -97,6 +97,8 @@ class Config:
             raise EncodeError("generator = plain has as many latents as weights: leave latents out, and give width and depth, or bytes or bpp")
         if self.generator != "plain" and self.latent_scale == "weights":
             raise EncodeError(f"latent_scale = weights is for generator = plain, not {self.generator}, whose latents are no single weights")
+        if self.latent_scale != "unit" and not self.lr_latents:
+            raise EncodeError(f"with latent_scale = {self.latent_scale}, lr_latents has to be given")
         if self.rounding == "adaround" and (self.bytes or self.bpp):
             raise EncodeError("rounding = adaround is for one quantisation step, which bytes and bpp move: leave them out, or round to the nearest")
         if self.rounding == "adaround" and self.seconds:

@@ -46,7 +46,13 @@ def interrupted(path, at: int, config: Config, monkeypatch, error: type[BaseExce
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"generator": "dense"}, {"sampling": "epochs"}, {"latents": 0, "bytes": 300}, {"schedule": "exponential", "latent_scale": "paper"}],
+    [
+        {},
+        {"generator": "dense"},
+        {"sampling": "epochs"},
+        {"latents": 0, "bytes": 300},
+        {"schedule": "exponential", "latent_scale": "paper", "lr_latents": 0.08},
+    ],
     ids=lambda c: "-".join(map(str, c.values())) or "plain",
 )
 @pytest.mark.parametrize("at", [1, 13, 27])

@@ -133,7 +133,7 @@ def test_a_training_out_of_bounds_is_an_error():
 @pytest.mark.parametrize("changes", [{}, {"generator": "plain", "latents": 0, "width": 10, "depth": 4, "latent_scale": "weights", "step_rule": "range"}])
 @pytest.mark.parametrize("at", [100, 190])  # before and after the first rounding
 def test_a_training_that_diverges_begins_anew_with_half_the_rates(changes, at, monkeypatch):
-    config = QUICK.replace(steps=200, finish=0.2, **changes)
+    config = QUICK.replace(steps=200, finish=0.2, lr_latents=0.08, **changes)
     wild = config.replace(lr_latents=2 * config.lr_latents, lr_biases=2 * config.lr_biases)
     begin, struck = Run.begin, []
 

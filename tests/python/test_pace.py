@@ -20,7 +20,7 @@ from doh.train.fit import fit  # noqa: E402
 from doh.train.run import Run, learning_rate  # noqa: E402
 
 SIGNAL = Signal(np.random.default_rng(0).integers(0, 256, (12, 10, 3), np.uint8), "image", "u8")
-CONFIG = Config(latents=90, batch=32, threads=1, checkpoint_seconds=1e6).replace(seconds=20.0)
+CONFIG = Config(latents=90, batch=32, threads=1, checkpoint_seconds=1e6, lr_latents=0.08).replace(seconds=20.0)
 
 
 class World:

@@ -14,7 +14,7 @@ from doh import EncodeError, Signal, reference  # noqa: E402
 from doh.config import Config  # noqa: E402
 from doh.container import pack, pack_unsealed, unpack  # noqa: E402
 from doh.model import Target  # noqa: E402
-from doh.train.plan import carried_frequencies, plan, target_for  # noqa: E402
+from doh.train.plan import carried_frequencies, learning_rate_for, plan, target_for  # noqa: E402
 from doh.train.projection import KINDS  # noqa: E402
 from doh.train.quantise import Quantiser, round_through, snap, wrap  # noqa: E402
 from doh.train.siren import Encoding, initial_gains, siren  # noqa: E402
@@ -188,3 +188,14 @@ def test_settings_fix_the_network():
 def test_carried_frequencies():
     assert [carried_frequencies(n, "octaves") for n in (1, 2, 32, 768, 10**6)] == [1, 1, 4, 8, 16]
     assert [carried_frequencies(n, "1.4") for n in (1, 32, 768)] == [1, 7, 16]
+
+
+def test_large_networks_learn_slower():
+    rates = [learning_rate_for(weights) for weights in (1, 16000, 32000, 64000)]
+    assert rates[0] == rates[1] == 0.08 and rates[2] == pytest.approx(0.08 * 2**-0.7) and rates[3] / rates[2] == pytest.approx(rates[2] / rates[1])
+    signal = Signal(np.zeros((300, 300, 3), np.uint8), "image", "u8")
+    large = plan(signal, Config(latents=20000))
+    assert large.lr_latents == learning_rate_for(large.target.weights) < 0.08
+    assert plan(signal, Config(latents=20000, lr_latents=0.1)).lr_latents == 0.1
+    with pytest.raises(EncodeError, match="latent_scale = paper, lr_latents has to be given"):
+        Config(latent_scale="paper")

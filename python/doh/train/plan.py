@@ -25,6 +25,9 @@ WEIGHTS_PER_LATENT, ENOUGH_WEIGHTS, LEAST_WEIGHTS_PER_LATENT = 3.25, 16000, 1.15
 #: networks of twice as many weights as latents, where depth costs no bytes but those of biases.
 DEPTH, DEPTH_WEIGHTS, MAX_DEPTH = 4, 4800, 6
 SHARED, SHARED_DEPTH, SHARED_DEPTH_WEIGHTS, SHARED_MAX_DEPTH = 2, 9, 15000, 9
+#: Learning rate of the latents of a network of up to so many weights, and its exponent beyond. At a rate that a small network takes a large one diverges, or is
+#: held up until the rate has fallen: the busier the picture, the sooner.
+LEARNING_RATE, STEADY_WEIGHTS, LEARNING_RATE_POWER = 0.08, 16000, -0.7
 MAX_WEIGHTS = 1 << 20  # what decoders take by default
 MAX_DENSE_BYTES = 1 << 33
 
@@ -36,6 +39,7 @@ class Plan:
     budget: int  # bytes; 0 = none
     omega: float  # of the sine layers after the first
     first_omega: float
+    lr_latents: float
 
     @property
     def omegas(self) -> list[float]:
@@ -62,7 +66,7 @@ def plan(signal: Signal, config: Config) -> Plan:
         raise EncodeError(f"a network of {target.weights} weights is too large, {MAX_WEIGHTS} are the most: make width or depth smaller")
     if config.generator == "dense" and n * target.weights > MAX_DENSE_BYTES:
         raise EncodeError(f"dense matrices of {n} x {target.weights} bytes are too large: use fewer latents, or generator = 'tied'")
-    return Plan(target, n, budget, omega, config.first_omega or omega)
+    return Plan(target, n, budget, omega, config.first_omega or omega, config.lr_latents or learning_rate_for(target.weights))
 
 
 def _latents_for(signal: Signal, config: Config, budget: int) -> int:
@@ -107,6 +111,11 @@ def carried_frequencies(points: int, ladder: str) -> int:
 def omega_for(points: int) -> float:
     """The frequency factor for a signal of so many points: 20 for a photograph of 400,000, less for less, down to 10."""
     return min(20.0, max(10.0, 20 * float(points / 4e5) ** 0.125))
+
+
+def learning_rate_for(weights: int) -> float:
+    """Adam's learning rate for latents at unit scale that make so many weights."""
+    return LEARNING_RATE * max(1.0, weights / STEADY_WEIGHTS) ** LEARNING_RATE_POWER
 
 
 def estimate(signal: Signal, config: Config, n: int) -> int:

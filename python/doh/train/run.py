@@ -90,11 +90,11 @@ class Run:
         self.first_size, self.best_loss = self.latents_size(), inf
         per_latent = n if config.latent_scale == "paper" else 1
         groups = [
-            {"params": [self.latents], "lr": config.lr_latents * per_latent, "eps": config.adam_eps / per_latent},
+            {"params": [self.latents], "lr": self.plan.lr_latents * per_latent, "eps": config.adam_eps / per_latent},
             {"params": [self.biases, self.output_bias], "lr": config.lr_biases, "eps": config.adam_eps},
         ]
         self.optimiser = torch.optim.Adam(groups, betas=(config.beta1, config.beta2), fused=True)
-        self.first_rates = [config.lr_latents * per_latent, config.lr_biases]
+        self.first_rates = [self.plan.lr_latents * per_latent, config.lr_biases]
         self.generator = torch.Generator().manual_seed(config.seed % (1 << 63))
         self.surface = _surface(signal, config.sampling, self.generator) if self.batch < self.points else None
         self.order = torch.empty(0, dtype=torch.int64)  # what is left of the present pass when sampling without replacement
