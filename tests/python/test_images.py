@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import struct
+import tracemalloc
 import zlib
 from types import SimpleNamespace
 
@@ -221,6 +222,77 @@ def test_decompression_bomb(tmp_path, bits):
     (tmp_path / "a.png").write_bytes(png_header(100_000, 100_000, bits))
     with pytest.raises(EncodeError, match=r"a.png: the picture claims more than .* pixels"):
         read(tmp_path / "a.png")
+
+
+def tiff(data: bytes, **changes: int | tuple[int, ...]) -> bytes:
+    """A little-endian TIFF file of 4 x 4 16-bit RGB pixels with its data in one strip; tags by their numbers: t259=8."""
+    tags: dict[str, int | tuple[int, ...]] = {"t256": 4, "t257": 4, "t258": (16, 16, 16), "t259": 1, "t262": 2, "t273": 8, "t277": 3, "t278": 4}
+    body, rows = bytearray(b"II*\0" + bytes(4) + data), b""
+    for name, value in sorted({**tags, "t279": len(data), **changes}.items()):
+        if isinstance(value, int):
+            rows += struct.pack("<HHII", int(name[1:]), 4, 1, value)
+        else:
+            rows += struct.pack("<HHII", int(name[1:]), 4, len(value), len(body))
+            body += struct.pack(f"<{len(value)}I", *value)
+    body[4:8] = struct.pack("<I", len(body))
+    return bytes(body + struct.pack("<H", len(rows) // 12) + rows + bytes(4))
+
+
+def refused_in_little_memory(path, message: str) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(EncodeError, match=message):
+            read(path)
+        assert tracemalloc.get_traced_memory()[1] < 8e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_16_bit_data_that_unpacks_to_too_much(tmp_path):
+    """50 MB of zeros as the data of 16 pixels: refused before they are made."""
+    read_first(tmp_path)
+    zeros = zlib.compress(bytes(50_000_000), 1)
+    header = struct.pack(">IIBBBBB", 4, 4, 16, 2, 0, 0, 0)
+    parts = b"".join(chunk(b"IDAT", zeros[at : at + 9000]) for at in range(0, len(zeros), 9000))
+    for name, data in [("a.png", zeros), ("b.png", b"")]:
+        (tmp_path / name).write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + (chunk(b"IDAT", data) if data else parts) + chunk(b"IEND", b""))
+        refused_in_little_memory(tmp_path / name, f"{name}: its data unpacks to more than the 111 bytes that its samples take")
+    for name, data in [
+        ("a.tif", tiff(zeros, t259=8)),
+        ("b.tif", tiff(zeros, t259=32946)),
+        ("c.tif", tiff(b"\x81\0" * 100_000, t259=32773)),
+        ("d.tif", tiff(zeros, t259=8, t278=1, t273=(8,) * 4, t279=(100, 100, 100, 60000))),
+    ]:
+        (tmp_path / name).write_bytes(data)
+        refused_in_little_memory(tmp_path / name, f"{name}: a strip or tile of it unpacks to more than the {24 if name[0] == 'd' else 96} bytes")
+    tile = {"t322": 1 << 20, "t323": 1 << 20, "t324": 8, "t325": len(zeros)}
+    (tmp_path / "e.tif").write_bytes(tiff(zeros, t259=8, **tile))
+    refused_in_little_memory(tmp_path / "e.tif", "e.tif: a strip or tile of it claims more than")
+    (tmp_path / "f.tif").write_bytes(tiff(zeros, t259=8, t32997=30000))
+    refused_in_little_memory(tmp_path / "f.tif", "f.tif: 16-bit TIFF with RGB colours of 3 samples a pixel cannot be coded")
+
+
+def read_first(tmp_path) -> None:
+    """Imports what reads such files: modules are no part of what a file takes."""
+    for name in ("a.png", "a.tif"):
+        images.write_image(tmp_path / name, picture(3, np.uint16), "u16")
+        read(tmp_path / name)
+
+
+def test_compressions_of_16_bit_tiff(tmp_path):
+    a = picture(3, np.uint16, (4, 4))
+    raw = a.astype("<u2").tobytes()
+    packed = b"".join(bytes([7]) + raw[at : at + 8] for at in range(0, 96, 8)) + b"\x80"
+    for data, code in [(raw, 1), (zlib.compress(raw), 8), (zlib.compress(raw), 32946), (packed, 32773)]:
+        (tmp_path / "a.tif").write_bytes(tiff(data, t259=code))
+        assert np.array_equal(read(tmp_path / "a.tif")[0], a)
+    two = [zlib.compress(raw[:48]), zlib.compress(raw[48:])]
+    (tmp_path / "a.tif").write_bytes(tiff(b"".join(two), t259=8, t278=2, t273=(8, 8 + len(two[0])), t279=(len(two[0]), len(two[1]))))
+    assert np.array_equal(read(tmp_path / "a.tif")[0], a)
+    for code, name in [(34925, "LZMA"), (7, "JPEG"), (60000, "60000")]:
+        (tmp_path / "a.tif").write_bytes(tiff(raw, t259=code))
+        with pytest.raises(EncodeError, match=f"16-bit TIFF with {name} compression cannot be read; save it uncompressed or with Deflate"):
+            read(tmp_path / "a.tif")
 
 
 def test_not_images(tmp_path):

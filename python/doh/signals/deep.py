@@ -6,15 +6,31 @@ Both are pure Python and small, and imported only for such files; imagecodecs or
 from __future__ import annotations
 
 import io
+import logging
+import math
 import struct
-from typing import NamedTuple
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from doh.errors import EncodeError
+from doh.signals.libraries import quietly
 
-_PNG = b"\x89PNG\r\n\x1a\n"
+if TYPE_CHECKING:
+    import tifffile
+
+PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
+#: First bytes of a TIFF file -> its byte order, and whether it is a BigTIFF with offsets of 8 bytes.
+_TIFF = {b"II*\0": ("<", False), b"MM\0*": (">", False), b"II+\0": ("<", True), b"MM\0+": (">", True)}
+_TIFF_INTEGERS = {1: "B", 3: "H", 4: "I", 16: "Q"}  # by type of a tag
+_ORIENTATION = 274
+#: Values of the tag ExtraSamples.
+_PREMULTIPLIED, _STRAIGHT = 1, 2
+#: Compressed data may unpack to so much more than its samples take: some writers are careless about the end.
+_SLACK = 1 << 16
 
 
 class Depth(NamedTuple):
@@ -22,45 +38,71 @@ class Depth(NamedTuple):
     channels: int
 
 
+class Tiff(NamedTuple):
+    """The first picture of a TIFF file."""
+
+    samples: np.ndarray  # uint16 (height, width, 1 to 4)
+    tags: frozenset[int]
+    orientation: object  # what tag 274 says, whether it makes sense or not
+    frames: int
+    notes: list[str]  # what was converted or dropped
+
+
 def sample_bits(data: bytes) -> Depth | None:
     """Bits for each sample and samples for each pixel of a PNG or TIFF file; None for any other or a damaged one."""
-    if data.startswith(_PNG) and len(data) >= 26:
+    if data.startswith(PNG) and len(data) >= 26:
         return Depth(data[24], _PNG_CHANNELS.get(data[25], 0))
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[:4])
-    return _tiff_bits(data, order) if order else None
+    return _tiff_bits(data) if data[:4] in _TIFF else None
 
 
-def _tiff_bits(data: bytes, order: str) -> Depth | None:
+def _tiff_bits(data: bytes) -> Depth | None:
     """Tags 258 (BitsPerSample) and 277 (SamplesPerPixel) of the first directory."""
+    order, big = _TIFF[data[:4]]
+    word = "Q" if big else "I"
+    room = struct.calcsize(order + word)
+    found = {258: 1, 277: 1}
     try:
-        (start,) = struct.unpack_from(order + "I", data, 4)
-        (count,) = struct.unpack_from(order + "H", data, start)
-        bits, channels = 1, 1
-        for at in range(start + 2, start + 2 + 12 * count, 12):
-            tag, _, values, offset = struct.unpack_from(order + "HHII", data, at)
-            if tag == 258:
-                (bits,) = struct.unpack_from(order + "H", data, at + 8 if values <= 2 else offset)
-            elif tag == 277:
-                (channels,) = struct.unpack_from(order + "H", data, at + 8)
-        return Depth(bits, channels)
-    except struct.error:
+        start, count, _ = next(_directories(data))
+        entry = 4 + 2 * room
+        for at in range(start, start + entry * count, entry):
+            tag, kind, values = struct.unpack_from(order + "HH" + word, data, at)
+            if tag in found and kind in _TIFF_INTEGERS:
+                place, form = at + 4 + room, order + _TIFF_INTEGERS[kind]
+                if values * struct.calcsize(form) > room:
+                    (place,) = struct.unpack_from(order + word, data, place)
+                (found[tag],) = struct.unpack_from(form, data, place)
+    except (struct.error, OverflowError, StopIteration):
         return None
+    return Depth(found[258], found[277])
 
 
-def read(data: bytes, max_pixels: int) -> np.ndarray:
-    """The pixels of a 16-bit colour file: uint16 (height, width, channels).
+def _directories(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Of every directory of a TIFF file, each once: where its entries start, how many there are, and where the next directory lies."""
+    order, big = _TIFF[data[:4]]
+    word, number, entry = ("Q", "Q", 20) if big else ("I", "H", 12)
+    seen: set[int] = set()
+    try:
+        (at,) = struct.unpack_from(order + word, data, 8 if big else 4)
+        while at and at not in seen:  # a damaged file may lead in a circle
+            seen.add(at)
+            (count,) = struct.unpack_from(order + number, data, at)
+            start = at + struct.calcsize(order + number)
+            (at,) = struct.unpack_from(order + word, data, start + entry * count)
+            yield start, count, at
+    except (struct.error, OverflowError):
+        return
 
-    Raises EncodeError, and whatever pypng and tifffile raise for a damaged file.
-    """
-    return _read_png(data, max_pixels) if data.startswith(_PNG) else _read_tiff(data, max_pixels)
 
-
-def _read_png(data: bytes, max_pixels: int) -> np.ndarray:
+def read_png(data: bytes, max_pixels: int) -> np.ndarray:
+    """The pixels of a 16-bit PNG file: uint16 (height, width, channels). Raises EncodeError, and whatever pypng raises for a damaged file."""
     import png  # type: ignore[import-untyped]
 
+    width, height = struct.unpack_from(">II", data, 16)
+    _check_size(width, height, max_pixels)
+    # A byte more for each row; an interlaced picture has less than two rows for each, in seven passes.
+    _check_unpacked(_png_parts(data), 2 * width * height * _PNG_CHANNELS.get(data[25], 0) + 2 * height + 7, "its data")
     reader = png.Reader(bytes=data)
     width, height, rows, info = reader.read()
-    _check_size(width, height, max_pixels)
     samples = np.empty((height, width * info["planes"]), np.uint16)
     filled = 0
     for filled, row in enumerate(rows, 1):
@@ -74,24 +116,114 @@ def _read_png(data: bytes, max_pixels: int) -> np.ndarray:
     return np.concatenate([samples, opaque * np.uint16(65535)], -1)
 
 
-def _read_tiff(data: bytes, max_pixels: int) -> np.ndarray:
+def _png_parts(data: bytes) -> Iterator[memoryview]:
+    """The contents of the IDAT chunks."""
+    at = len(PNG)
+    while at + 8 <= len(data):
+        size, name = struct.unpack_from(">I4s", data, at)
+        if name == b"IDAT":
+            yield memoryview(data)[at + 8 : at + 8 + size]
+        at += 12 + size
+
+
+def read_tiff(data: bytes, max_pixels: int) -> Tiff:
+    """The first picture of a 16-bit TIFF file, grey or RGB, with or without alpha. Raises EncodeError, and whatever tifffile raises for a damaged file."""
     import tifffile
 
-    with tifffile.TiffFile(io.BytesIO(data)) as file:
-        page = file.pages[0]
+    with quietly(logging.getLogger("tifffile")), tifffile.TiffFile(io.BytesIO(data)) as file:
+        page = file.pages.first
         _check_size(page.imagewidth, page.imagelength, max_pixels)
-        if page.dtype != np.uint16 or not 2 <= page.samplesperpixel <= 4:
-            raise EncodeError(f"{page.samplesperpixel} samples of {page.bitspersample} bits a pixel cannot be coded; 1 to 4 of 8 or 16 bit can")
-        colours = page.samplesperpixel - len(page.extrasamples)
-        if page.photometric.name not in ("RGB", "MINISBLACK") or colours not in (1, 3):
-            raise EncodeError(f"16-bit TIFF with {page.photometric.name} colours cannot be coded; convert it to RGB")
+        many = page.samplesperpixel
+        if page.dtype != np.uint16 or page.bitspersample != 16 or not 1 <= many <= 4:
+            raise EncodeError(f"{many} samples of {page.bitspersample} bits a pixel cannot be coded; 1 to 4 of 8 or 16 bit can")
+        kind = _name(page.photometric)
+        colours = {"RGB": 3, "MINISBLACK": 1, "MINISWHITE": 1}.get(kind, 0)
+        if not colours or colours + len(page.extrasamples) > many or page.imagedepth != 1:
+            raise EncodeError(f"16-bit TIFF with {kind} colours of {many} samples a pixel cannot be coded; convert it to RGB")
+        _check_segments(page, data, max_pixels)
         try:
-            samples = page.asarray()
+            planes = page.asarray().reshape(page.shaped)  # (separate samples, 1, height, width, samples together)
         except ValueError as error:
             if "imagecodecs" not in str(error):
                 raise
-            raise EncodeError(f"16-bit TIFF with {page.compression.name} compression cannot be read; save it uncompressed or with Deflate") from error
-        return np.moveaxis(samples, 0, -1) if page.planarconfig.name == "SEPARATE" else samples
+            raise EncodeError(_unreadable(page)) from error
+        samples = np.moveaxis(planes[:, 0], 0, -2).reshape(page.imagelength, page.imagewidth, many)
+        if kind == "MINISWHITE":
+            samples[..., 0] = 65535 - samples[..., 0]
+        samples, notes = _with_alpha(samples, colours, [int(value) for value in page.extrasamples])
+        return Tiff(samples, frozenset(tag.code for tag in page.tags), page.tags.valueof(_ORIENTATION), sum(1 for _ in _directories(data)), notes)
+
+
+def _check_segments(page: tifffile.TiffPage, data: bytes, max_pixels: int) -> None:
+    """Raises EncodeError for a compression that cannot be read, and for a strip or tile that unpacks to more than its part of the picture takes."""
+    name = _name(page.compression)
+    if name == "NONE":
+        return
+    if name not in ("ADOBE_DEFLATE", "DEFLATE", "PACKBITS", "LZW") or page.fillorder != 1:
+        raise EncodeError(_unreadable(page))
+    limit = math.prod(page.chunks) * 2
+    if limit > 8 * max_pixels:
+        raise EncodeError(f"a strip or tile of it claims more than {max_pixels:,} pixels; such files are refused")
+    for offset, size in zip(page.dataoffsets, page.databytecounts):
+        part = memoryview(data)[offset : offset + size]
+        if name == "PACKBITS":
+            _check_packbits(part, limit)
+        elif name != "LZW":  # for which tifffile needs imagecodecs, which writes no further than the strip's samples go
+            _check_unpacked([part], limit, "a strip or tile of it")
+
+
+def _name(value: object) -> str:
+    """Of one of tifffile's constants, or the number where it has no name."""
+    return str(getattr(value, "name", value))
+
+
+def _unreadable(page: tifffile.TiffPage) -> str:
+    return f"16-bit TIFF with {_name(page.compression)} compression cannot be read; save it uncompressed or with Deflate"
+
+
+def _check_unpacked(parts: Iterable[memoryview], limit: int, what: str) -> None:
+    """Raises EncodeError where one zlib stream, in parts, unpacks to more than `limit` bytes: found out in little memory, as a library would not."""
+    unpacker, size = zlib.decompressobj(), 0
+    for part in parts:
+        for at in range(0, len(part), 1 << 16):
+            rest: memoryview | bytes = part[at : at + (1 << 16)]
+            while rest and not unpacker.eof:
+                size += len(unpacker.decompress(rest, 1 << 20))
+                if size > limit + _SLACK:
+                    raise EncodeError(f"{what} unpacks to more than the {limit:,} bytes that its samples take; such files are refused")
+                rest = unpacker.unconsumed_tail
+
+
+def _check_packbits(part: memoryview, limit: int) -> None:
+    """The same of PackBits: a byte n is followed by n + 1 bytes, or by one that is repeated 257 - n times."""
+    at = size = 0
+    while at < len(part):
+        n = part[at]
+        size += n + 1 if n < 128 else 257 - n if n > 128 else 0
+        at += n + 2 if n < 128 else 2 if n > 128 else 1
+        if size > limit + _SLACK:
+            raise EncodeError(f"a strip or tile of it unpacks to more than the {limit:,} bytes that its samples take; such files are refused")
+
+
+def _with_alpha(samples: np.ndarray, colours: int, extra: list[int]) -> tuple[np.ndarray, list[str]]:
+    """The colours and the first of the other samples that is said to be alpha, not premultiplied; and what was dropped or converted.
+
+    samples: uint16 (height, width, colours and others). extra: what the others are, by the tag ExtraSamples; those that it does not name are anything.
+    """
+    many, notes = samples.shape[-1], []
+    alpha = next((n for n, meaning in enumerate(extra) if meaning in (_PREMULTIPLIED, _STRAIGHT)), None)
+    kept = [*range(colours)] if alpha is None else [*range(colours), colours + alpha]
+    if len(kept) < many:
+        notes.append(f"{many - len(kept)} of {many} samples of each pixel not kept: the file does not say that they are colours or alpha")
+        samples = samples[..., kept]
+    if alpha is not None and extra[alpha] == _PREMULTIPLIED:
+        notes.append(f"premultiplied alpha converted to 16-bit {'grey' if colours == 1 else 'RGBA'}")
+        samples = samples.copy()
+        for row in samples:  # one at a time: products take twice the room
+            share = row[:, -1:].astype(np.uint32)
+            full = (row[:, :-1] * np.uint32(65535) + share // 2) // np.maximum(share, 1)  # below 2^32
+            row[:, :-1] = np.where(share > 0, np.minimum(full, 65535), 0)
+    return samples, notes
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:

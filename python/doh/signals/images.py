@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +25,15 @@ if TYPE_CHECKING:
     from doh.signals import SampleInfo
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
-_ORIENTATION = 0x0112
+_ORIENTATION, _PHOTOMETRIC = 0x0112, 0x0106
 _SRGB_GAMMA = 0.45455  # as PNG stores it: what everybody assumes anyway
 #: Tags of a TIFF file that say something about the picture; the others describe how the file is laid out.
-_TIFF_METADATA = {270, 271, 272, 305, 306, 315, 316, 33432, 33723, 34665, 34853}
+_TIFF_LOST: dict[str, Set[int]] = {
+    "ICC colour profile": {34675},
+    "EXIF metadata": {270, 271, 272, 305, 306, 315, 316, 33432, 33723, 34665, 34853},
+    "XMP metadata": {700},
+    "Photoshop data": {34377},
+}
 
 #: Pillow mode -> what it is turned into, and the name by which a warning calls it (None: nothing is lost).
 _MODES = {
@@ -132,35 +138,60 @@ def _read(data: bytes) -> tuple[np.ndarray, list[str]]:
     depth = deep.sample_bits(data)
     if depth is not None and depth.bits > 8 and depth.channels > 1:
         return _read_deep(data)
-    with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-        notes = []
-        if getattr(image, "n_frames", 1) > 1:
-            notes.append(f"only the first of {image.n_frames} frames is kept")
+    image: Image.Image
+    try:
+        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+    except UnidentifiedImageError:
+        if depth is None or depth.bits <= 8:
+            raise
+        return _read_deep(data)  # 16-bit grey that Pillow does not know, such as big-endian with white as 0
+    with image:
+        notes = _frames(getattr(image, "n_frames", 1))
+        if notes:
             image.seek(0)
         image.load()
         lost = _lost(image)
+        white_is_0 = image.format == "TIFF" and image.mode.startswith("I;16") and image.tag_v2.get(_PHOTOMETRIC) == 0  # type: ignore[attr-defined]
+        key = _grey_key(image, depth)
         image = ImageOps.exif_transpose(image)
         image, changed = _plain(image)
         notes += changed
-        if lost:
-            notes.append(f"not kept: {', '.join(lost)}")
         samples = np.array(image)
     samples = samples.astype(np.uint16) if samples.dtype.itemsize > 1 else samples
-    return samples if samples.ndim == 3 else samples[..., None], notes
+    if white_is_0:
+        samples = 65535 - samples  # Pillow does so for 8 bits only
+    if key is not None:
+        samples = np.stack([samples, np.where(samples == key, 0, np.iinfo(samples.dtype).max).astype(samples.dtype)], -1)
+        notes.append("the transparent colour converted to an alpha channel")
+    return samples if samples.ndim == 3 else samples[..., None], notes + _not_kept(lost)
 
 
 def _read_deep(data: bytes) -> tuple[np.ndarray, list[str]]:
-    """16-bit colour. Pillow is still asked for what it knows of the file: its size limit, the orientation, the metadata."""
-    lost: list[str] = []
-    orientation = 1
-    try:
+    """16-bit colour. Of PNG files Pillow is still asked for what it knows: the orientation, the metadata."""
+    if data.startswith(deep.PNG):
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            orientation = image.getexif().get(_ORIENTATION, 1)
-            lost = _lost(image)
-    except UnidentifiedImageError:
-        pass  # 16-bit layouts that Pillow does not know, such as grey with alpha in TIFF
-    samples = deep.read(data, _max_pixels())
-    return _turn(samples, orientation), [f"not kept: {', '.join(lost)}"] if lost else []
+            orientation, lost, notes = image.getexif().get(_ORIENTATION, 1), _lost(image), _frames(getattr(image, "n_frames", 1))
+        samples = deep.read_png(data, _max_pixels())
+    else:
+        tiff = deep.read_tiff(data, _max_pixels())
+        samples, orientation, lost, notes = tiff.samples, tiff.orientation, _lost_tags(tiff.tags), _frames(tiff.frames) + tiff.notes
+    return _turn(samples, orientation), notes + _not_kept(lost)
+
+
+def _grey_key(image: Image.Image, depth: deep.Depth | None) -> int | None:
+    """The grey that a PNG file calls transparent, as it is among 8-bit or 16-bit samples: Pillow leaves a key of 1 to 4 bits as the file has it."""
+    if depth is None or image.format != "PNG" or not (image.mode in ("1", "L", "I") or image.mode.startswith("I;16")):
+        return None
+    key = image.info.pop("transparency", None)
+    return key * 255 // ((1 << depth.bits) - 1) if isinstance(key, int) and depth.bits < 8 else key
+
+
+def _frames(count: int) -> list[str]:
+    return [f"only the first of {count} frames is kept"] if count > 1 else []
+
+
+def _not_kept(lost: list[str]) -> list[str]:
+    return [f"not kept: {', '.join(lost)}"] if lost else []
 
 
 def _plain(image: Image.Image) -> tuple[Image.Image, list[str]]:
@@ -179,9 +210,9 @@ def _plain(image: Image.Image) -> tuple[Image.Image, list[str]]:
         if name:
             notes.append(f"{name} converted to 8-bit {'grey' if target in ('L', 'LA') else target}")
         image = image.convert(target)
-    elif "transparency" in image.info and image.mode in ("L", "RGB"):
+    elif "transparency" in image.info and image.mode == "RGB":
         notes.append("the transparent colour converted to an alpha channel")
-        image = image.convert({"L": "LA", "RGB": "RGBA"}[image.mode])
+        image = image.convert("RGBA")
     if image.mode not in ("L", "LA", "RGB", "RGBA"):
         raise EncodeError(f"samples of Pillow's mode {image.mode} cannot be coded; convert the picture to 8 or 16 bit grey or RGB")
     return image, notes
@@ -190,11 +221,12 @@ def _plain(image: Image.Image) -> tuple[Image.Image, list[str]]:
 def _lost(image: Image.Image) -> list[str]:
     """What the file says besides its pixels, by name."""
     info = image.info
+    if image.format == "TIFF":
+        return _lost_tags(set(image.tag_v2))  # type: ignore[attr-defined]
     lost = []
     if info.get("icc_profile"):
         lost.append("ICC colour profile")
-    tags = set(image.getexif()) - {_ORIENTATION}
-    if tags & _TIFF_METADATA if image.format == "TIFF" else tags:
+    if set(image.getexif()) - {_ORIENTATION}:
         lost.append("EXIF metadata")
     if info.get("xmp"):
         lost.append("XMP metadata")
@@ -209,9 +241,14 @@ def _lost(image: Image.Image) -> list[str]:
     return lost
 
 
-def _turn(samples: np.ndarray, orientation: int) -> np.ndarray:
-    """Samples (height, width, channels) as the EXIF orientation 1 .. 8 says they are to be seen."""
-    if orientation >= 5:
+def _lost_tags(tags: Set[int]) -> list[str]:
+    """The same of a TIFF file, by the numbers of its tags."""
+    return [name for name, those in _TIFF_LOST.items() if tags & those]
+
+
+def _turn(samples: np.ndarray, orientation: object) -> np.ndarray:
+    """Samples (height, width, channels) as the EXIF orientation says they are to be seen; as they are, where it is none of 1 .. 8."""
+    if orientation in (5, 6, 7, 8):
         samples = samples.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):
         samples = samples[:, ::-1]
