@@ -199,3 +199,9 @@ def test_large_networks_learn_slower():
     assert plan(signal, Config(latents=20000, lr_latents=0.1)).lr_latents == 0.1
     with pytest.raises(EncodeError, match="latent_scale = paper, lr_latents has to be given"):
         Config(latent_scale="paper")
+
+
+def test_plain_networks_share_nothing_so_they_are_as_deep_as_their_weights_ask():
+    signal = Signal(np.zeros((512, 768, 3), np.uint8), "image", "u8")
+    plain, tied = (plan(signal, Config(generator=generator, bytes=5000)).target for generator in ("plain", "tied"))
+    assert plain.depth <= 6 < tied.depth == 9

@@ -92,7 +92,8 @@ def target_for(signal: Signal, config: Config, n: int) -> Target:
     small = prod(signal.shape) <= SMALL_SIGNAL
     usual = SMALL_WEIGHTS_PER_LATENT if small else max(LEAST_WEIGHTS_PER_LATENT, min(WEIGHTS_PER_LATENT, ENOUGH_WEIGHTS / n))
     weights = n * (config.weights_per_latent or usual)
-    depth = config.depth or _depth(weights, not small and weights >= SHARED * n)
+    shared = config.generator != "plain" and not small and weights >= SHARED * n
+    depth = config.depth or _depth(weights, shared)
     width = config.width or _width(dims * (1 + 2 * frequencies) + channels, depth, weights)
     target = Target(dims, channels, width, depth, frequencies, ladder if frequencies else "octaves")
     if not config.width and target.weights > MAX_WEIGHTS:
