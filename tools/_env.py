@@ -53,10 +53,15 @@ def in_environment() -> bool:
     return Path(sys.prefix).resolve() == VENV.resolve()
 
 
+def base_python() -> str:
+    """The interpreter that environments are made with: that of .venv goes with .venv, so from within one it is the one that it was made with."""
+    return getattr(sys, "_base_executable", None) or sys.executable
+
+
 def prepare() -> None:
     """Makes sure that .venv holds this package, built from these sources, with all it needs. A second call takes a moment."""
     wanted = {
-        "python": f"{sys.executable} {sys.version.split()[0]}",
+        "python": f"{Path(base_python()).resolve()} {sys.version.split()[0]}",
         "extras": EXTRAS,
         "pyproject": digest([ROOT / "pyproject.toml"]),
         "cpp": digest([ROOT / "CMakeLists.txt"], (ROOT / "cpp").rglob("*")),
@@ -119,7 +124,7 @@ def _system_packages() -> None:
 
 
 def _importable(module: str) -> bool:
-    return subprocess.run([sys.executable, "-c", f"import {module}"], capture_output=True).returncode == 0
+    return subprocess.run([base_python(), "-c", f"import {module}"], capture_output=True).returncode == 0
 
 
 def _install(fresh: bool) -> None:
@@ -129,7 +134,7 @@ def _install(fresh: bool) -> None:
         shutil.rmtree(VENV)
     if not PYTHON.exists():
         say(f"making a Python environment in {VENV.relative_to(ROOT)}/")
-        run(sys.executable, "-m", "venv", VENV)
+        run(base_python(), "-m", "venv", VENV)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     torch = "torch" if _nvidia() else TORCH_WITHOUT_GPU
     build_time = [*project["build-system"]["requires"], *(tool for tool in ("cmake", "ninja") if not shutil.which(tool))]

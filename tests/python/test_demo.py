@@ -115,6 +115,42 @@ def test_nothing_is_installed_twice(tmp_path, monkeypatch):
     assert done[4:] == ["system", "install"]
 
 
+#: prepare() in a project of its own, where nothing is downloaded.
+PREPARE = """
+import sys
+sys.path.insert(0, sys.argv[1] + "/tools")
+import _env
+real = _env.run
+_env.run = lambda *words, **more: real(*words, "--without-pip", **more)
+_env._pip = _env._system_packages = lambda *words: None
+_env.prepare()
+print(_env.PYTHON.exists(), flush=True)
+"""
+
+
+def test_an_activated_environment_does_not_delete_itself(tmp_path):
+    """From a shell in which .venv is activated its own Python prepares it: nothing changes. Where it has to be made anew, that works from within too."""
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "cpp").mkdir()
+    shutil.copy(ROOT / "tools" / "_env.py", tmp_path / "tools")
+    (tmp_path / "pyproject.toml").write_text('[build-system]\nrequires = []\n[project]\ndependencies = []\n[project.optional-dependencies]\ndev = []\n')
+    (tmp_path / "prepare.py").write_text(PREPARE)
+
+    def prepare(python: str | Path) -> str:
+        result = subprocess.run([python, tmp_path / "prepare.py", tmp_path], capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    assert "making a Python environment" in prepare(_env.base_python())
+    mark = tmp_path / ".venv" / "mark"
+    mark.touch()
+    inner = tmp_path / ".venv" / "bin" / "python"
+    for name in ("python", "python3"):
+        assert prepare(inner.with_name(name)) == "True\n" and mark.exists()
+    (tmp_path / ".venv" / "doh-installed.json").unlink()
+    assert "making a Python environment" in prepare(inner) and not mark.exists() and inner.exists()
+
+
 # What the pages say
 
 
