@@ -152,7 +152,8 @@ def _mean_table(summary: dict, results: Results) -> str:
         for rival in rivals:
             found = [results.matched.get((image, rate), {}).get(rival.key, {}) for image in summary["images"]]
             psnrs = [f["psnr"] for f in found if f.get("bytes")]
-            others.append(f"{fmean(psnrs):.2f}" if len(psnrs) == len(own) else f"{len(own) - len(psnrs)} of {len(own)} do not fit")
+            lacking = {"not measured": sum(not f for f in found), "do not fit": sum(bool(f) and not f["bytes"] for f in found)}
+            others.append(", ".join(f"{count} of {len(own)} {what}" for what, count in lacking.items() if count) or f"{fmean(psnrs):.2f}")
         figures = [f"{rate:g}", f"{fmean(p['bytes'] for p in own):,.0f}", f"{fmean(p['bpp'] for p in own):.4f}", f"{fmean(p['psnr'] for p in own):.2f}"]
         times = [f"{fmean(_whole_seconds(p, key) for p in own):.0f}" for key in ("seconds", "processor_seconds")]
         rows.append([*figures, *others, *times])
@@ -193,7 +194,7 @@ def _file_table(results: Results) -> str:
 
 def _cell(found: dict | None) -> str:
     if not found:
-        return "-"
+        return "not measured"
     return f"{found['psnr']:.2f} ({found['bytes']:,})" if found.get("bytes") else f"none below {found['smallest']:,}"
 
 

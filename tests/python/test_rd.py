@@ -120,6 +120,19 @@ def test_published_curves_are_no_result_unless_all_images_ran(images, pixels, al
     assert _rd_report.summarise(results)["all_24"] == all_24
 
 
+def test_what_was_not_measured_is_not_said_not_to_fit():
+    """Codecs that were never run on some images, codecs whose smallest file is too large, and both."""
+    record = {"device": "d", "encoder": "e", "from_step": 0, "steps": 1, "seconds": 1, "processor_seconds": 1, "latents": 1, "width": 1, "depth": 1}
+    own = {(name, 0.1): record | {"bytes": 100, "bpp": 0.1, "psnr": 30} for name in "ab"}
+    fits, not_fits = {"bytes": 90, "psnr": 25.0, "choice": "x 1"}, {"bytes": None, "smallest": 200}
+    matched = {("a", 0.1): {"r1": fits, "r2": not_fits, "r3": not_fits}, ("b", 0.1): {"r1": fits, "r2": fits}}
+    rivals = [_rd_report.Rival(key, key.upper(), "") for key in ("r1", "r2", "r3", "r4")]
+    results = _rd_report.Results("t", ["a", "b"], [0.1], rivals, own, matched, {})
+    text = _rd_report.markdown(_rd_report.summarise(results), results)
+    assert "| 25.00 | 1 of 2 do not fit | 1 of 2 not measured, 1 of 2 do not fit | 2 of 2 not measured |" in text
+    assert "| 25.00 (90) | 25.00 (90) | not measured | not measured |" in text and "| none below 200 |" in text
+
+
 def test_mean_curve_takes_rates_that_all_images_have():
     points = {(image, rate): {"bytes": 9, "bpp": rate + extra, "psnr": 20 + 10 * rate} for image, extra in (("a", 0), ("b", 0.02)) for rate in (0.1, 0.2, 0.4)}
     points["b", 0.1] = {"bytes": None, "smallest": 99}
