@@ -86,7 +86,13 @@ def test_one_bit_samples_become_black_and_white(tmp_path):
 )
 def test_what_an_extension_cannot_hold(tmp_path, name, channels, sample_type, message):
     with pytest.raises(EncodeError, match=message.replace(".", r"\.")):
-        signals.check_signal(tmp_path / name, channels, SimpleNamespace(signal="image", sample_type=sample_type))
+        signals.check_signal(tmp_path / name, channels, SimpleNamespace(signal="image", sample_type=sample_type, shape=(4, 4)))
+
+
+@pytest.mark.parametrize("shape", [(9,), (4, 5, 6), (2, 2, 2, 2)])
+def test_what_is_no_picture_is_refused_before_it_is_decoded(tmp_path, shape):
+    with pytest.raises(EncodeError, match=rf"a.png: an image file holds two dimensions; this signal has {len(shape)}: use .npy"):
+        signals.check_signal(tmp_path / "a.png", 1, SimpleNamespace(signal="array", sample_type="u8", shape=shape))
 
 
 def test_sides_beyond_the_format(tmp_path):
@@ -206,6 +212,130 @@ def test_16_bit_grey_of_both_byte_orders(tmp_path):
         assert np.array_equal(read(tmp_path / "b.tif")[0], rgb)
     tifffile.imwrite(tmp_path / "c.tif", np.moveaxis(rgb, -1, 0), photometric="rgb", planarconfig="separate", metadata=None, software=False)
     assert np.array_equal(read(tmp_path / "c.tif")[0], rgb)
+
+
+def write_tiff(path, samples, **options) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    tifffile.imwrite(path, samples, **{"metadata": None, "software": False, "photometric": "rgb" if samples.ndim > 2 else "minisblack", **options})
+
+
+@pytest.mark.parametrize(("order", "dtype"), [("<", np.uint8), ("<", np.uint16), (">", np.uint16)])  # big-endian of 8 bits Pillow does not know
+def test_bigtiff(tmp_path, order, dtype):
+    for channels in (1, 3, 4):
+        a = picture(channels, dtype)
+        write_tiff(tmp_path / "a.tif", a if channels > 1 else a[..., 0], bigtiff=True, byteorder=order, extrasamples=["unassalpha"] if channels == 4 else None)
+        assert deep.sample_bits((tmp_path / "a.tif").read_bytes()) == (8 * a.itemsize, channels)
+        samples, warnings = read(tmp_path / "a.tif")
+        assert samples.dtype == dtype and np.array_equal(samples, a) and warnings == []
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_white_as_0(tmp_path, order, dtype):
+    a, top = picture(2, dtype), np.iinfo(dtype).max
+    for options in ({}, {"compression": "zlib"}):
+        write_tiff(tmp_path / "a.tif", a[..., 0], photometric="miniswhite", byteorder=order, **options)
+        assert np.array_equal(read(tmp_path / "a.tif")[0], top - a[..., :1])
+    if dtype == np.uint16:
+        write_tiff(tmp_path / "b.tif", a, photometric="miniswhite", byteorder=order, extrasamples=["unassalpha"], planarconfig="contig")
+        assert np.array_equal(read(tmp_path / "b.tif")[0], np.concatenate([top - a[..., :1], a[..., 1:]], -1))
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_premultiplied_alpha_of_16_bit(tmp_path, channels):
+    """Divided again: where nothing was rounded, the colours are as they were; what is more than its alpha allows is full."""
+    straight = picture(channels, np.uint16)
+    straight[..., -1] = np.random.default_rng(0).choice([0, 1, 255, 257, 30000, 65534, 65535], straight.shape[:2])
+    alpha = straight[..., -1:].astype(np.float64)
+    held = np.concatenate([np.rint(straight[..., :-1] * alpha / 65535), alpha], -1).astype(np.uint16)
+    held[0, 0], held[0, 1] = 7, 9
+    held[0, 0, -1], held[0, 1, -1] = 0, 3
+    kind = "minisblack" if channels == 2 else "rgb"
+    write_tiff(tmp_path / "a.tif", held, photometric=kind, extrasamples=["assocalpha"], planarconfig="contig")
+    samples, warnings = read(tmp_path / "a.tif")
+    assert warnings == [f"{tmp_path}/a.tif: premultiplied alpha converted to 16-bit {'grey' if channels == 2 else 'RGBA'}"]
+    assert np.array_equal(samples[..., -1], held[..., -1])
+    opaque = held[..., -1] == 65535
+    assert opaque.any() and np.array_equal(samples[opaque], straight[opaque]) and not samples[held[..., -1] == 0].any()
+    assert (samples[0, 1, :-1] == 65535).all()  # brighter than its alpha: no more than white
+    alpha = held[..., -1:].astype(np.float64)
+    again = samples[..., :-1] * alpha / 65535
+    assert abs(again - held[..., :-1])[(alpha[..., 0] > 0) & (held[..., :-1] <= held[..., -1:]).all(-1)].max() <= 0.5
+
+
+def test_samples_of_16_bit_that_are_not_explained(tmp_path):
+    for kind, colours, extra, kept in [
+        ("rgb", 3, ["unspecified"], [0, 1, 2]),
+        ("minisblack", 1, ["unspecified"], [0]),
+        ("minisblack", 1, ["unspecified", "unassalpha", "unspecified"], [0, 2]),
+    ]:
+        a = picture(colours + len(extra), np.uint16)
+        for planar in ("contig", "separate"):
+            held = a if planar == "contig" else np.moveaxis(a, -1, 0)
+            write_tiff(tmp_path / "a.tif", held, photometric=kind, extrasamples=extra, planarconfig=planar)
+            samples, warnings = read(tmp_path / "a.tif")
+            assert np.array_equal(samples, a[..., kept])
+            lost = a.shape[-1] - len(kept)
+            assert warnings == [
+                f"{tmp_path}/a.tif: {lost} of {a.shape[-1]} samples of each pixel not kept: the file does not say that they are colours or alpha"
+            ]
+
+
+def test_16_bit_colour_in_tiff_with_metadata(tmp_path):
+    """Turned, named and counted as 8-bit files are, those that Pillow does not know included."""
+    for channels in (2, 3, 4):
+        a = picture(channels, np.uint16)
+        options = {"extrasamples": ["unassalpha"] if channels % 2 == 0 else None, "photometric": "minisblack" if channels == 2 else "rgb"}
+        tags = [(274, "H", 1, 6, True), (34675, "B", 4, b"prof", True), (700, "B", 4, b"<x/>", True)]
+        path = tmp_path / f"{channels}.tif"
+        write_tiff(path, a, planarconfig="contig", extratags=tags, description="a barn", **options)
+        write_tiff(path, a, planarconfig="contig", append=True, **options)
+        samples, warnings = read(path)
+        assert np.array_equal(samples, np.rot90(a, -1))
+        assert warnings == [f"{path}: only the first of 2 frames is kept", f"{path}: not kept: ICC colour profile, EXIF metadata, XMP metadata"]
+        write_tiff(path, a, planarconfig="contig", **options)
+        assert read(path)[1] == []
+        data = path.read_bytes()
+        path.write_bytes(b"II\0*" + data[4:])  # a mistake that Pillow does not mind, but it would cut the samples to 8 bit
+        with pytest.raises(EncodeError):
+            read(path)
+        for orientation in (0, 9, 65535):
+            write_tiff(path, a, planarconfig="contig", extratags=[(274, "H", 1, orientation, True)], **options)
+            assert np.array_equal(read(path)[0], a)
+    assert np.array_equal(images._turn(a, (6, 6)), a)
+
+
+def test_directories_that_lead_in_a_circle(tmp_path):
+    """300 directories, the last of which names the second as the next."""
+    a = picture(3, np.uint16, (4, 4))
+    data = bytearray(tiff(a.astype("<u2").tobytes()))
+    (first,) = struct.unpack_from("<I", data, 4)
+    directory = data[first:-4]
+    ends = [len(data) - 4]
+    for _ in range(299):
+        data[ends[-1] : ends[-1] + 4] = struct.pack("<I", len(data))
+        ends.append(len(data) + len(directory))
+        data += directory + bytes(4)
+    data[ends[-1] :] = struct.pack("<I", ends[0] + 4)
+    (tmp_path / "a.tif").write_bytes(data)
+    samples, warnings = read(tmp_path / "a.tif")
+    assert np.array_equal(samples, a) and warnings == [f"{tmp_path}/a.tif: only the first of 300 frames is kept"]
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
+@pytest.mark.parametrize("interlace", [False, True])
+def test_transparent_grey_of_every_depth(tmp_path, bits, interlace):
+    png = pytest.importorskip("png")
+    top = (1 << bits) - 1
+    held = np.random.default_rng(bits).integers(0, top + 1, (13, 17))
+    for key in {0, top, top // 3, int(held[5, 5])}:
+        with open(tmp_path / "a.png", "wb") as stream:
+            png.Writer(17, 13, greyscale=True, bitdepth=bits, transparent=key, interlace=interlace).write(stream, held.tolist())
+        samples, warnings = read(tmp_path / "a.png")
+        full = 65535 if bits == 16 else 255
+        assert samples.dtype == (np.uint16 if bits == 16 else np.uint8)
+        assert np.array_equal(samples[..., 0], held * (full // top)) and np.array_equal(samples[..., 1], (held != key) * full)
+        assert warnings[-1] == f"{tmp_path}/a.png: the transparent colour converted to an alpha channel"
 
 
 def chunk(name: bytes, data: bytes) -> bytes:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
-#: First bytes of a TIFF file -> its byte order, and whether it is a BigTIFF with offsets of 8 bytes.
-_TIFF = {b"II*\0": ("<", False), b"MM\0*": (">", False), b"II+\0": ("<", True), b"MM\0+": (">", True)}
+#: First bytes of a TIFF file -> its byte order, and whether it is a BigTIFF with offsets of 8 bytes. The last two are wrong, but Pillow reads such files.
+_TIFF = {b"II*\0": ("<", False), b"MM\0*": (">", False), b"II+\0": ("<", True), b"MM\0+": (">", True), b"II\0*": ("<", False), b"MM*\0": (">", False)}
 _TIFF_INTEGERS = {1: "B", 3: "H", 4: "I", 16: "Q"}  # by type of a tag
 _ORIENTATION = 274
 #: Values of the tag ExtraSamples.
@@ -100,7 +100,8 @@ def read_png(data: bytes, max_pixels: int) -> np.ndarray:
     width, height = struct.unpack_from(">II", data, 16)
     _check_size(width, height, max_pixels)
     # A byte more for each row; an interlaced picture has less than two rows for each, in seven passes.
-    _check_unpacked(_png_parts(data), 2 * width * height * _PNG_CHANNELS.get(data[25], 0) + 2 * height + 7, "its data")
+    parts = (content for name, content in _png_chunks(data) if name == b"IDAT")
+    _check_unpacked(parts, 2 * width * height * _PNG_CHANNELS.get(data[25], 0) + 2 * height + 7, "its data")
     reader = png.Reader(bytes=data)
     width, height, rows, info = reader.read()
     samples = np.empty((height, width * info["planes"]), np.uint16)
@@ -116,13 +117,24 @@ def read_png(data: bytes, max_pixels: int) -> np.ndarray:
     return np.concatenate([samples, opaque * np.uint16(65535)], -1)
 
 
-def _png_parts(data: bytes) -> Iterator[memoryview]:
-    """The contents of the IDAT chunks."""
+def transparent_grey(data: bytes) -> int | None:
+    """The grey that a PNG file calls transparent, as it is among samples of 8 or 16 bits: of 1 to 4 bits it is scaled as they are."""
+    if not (data.startswith(PNG) and len(data) >= 26 and data[25] == 0):
+        return None
+    for name, content in _png_chunks(data):
+        if name == b"tRNS" and len(content) >= 2:
+            bits, (key,) = data[24], struct.unpack_from(">H", content)
+            return int(key * 255 // ((1 << bits) - 1) if 0 < bits < 8 else key)
+        if name == b"IDAT":
+            break
+    return None
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
     at = len(PNG)
     while at + 8 <= len(data):
         size, name = struct.unpack_from(">I4s", data, at)
-        if name == b"IDAT":
-            yield memoryview(data)[at + 8 : at + 8 + size]
+        yield name, memoryview(data)[at + 8 : at + 8 + size]
         at += 12 + size
 
 

@@ -131,6 +131,9 @@ def write(path: Path, samples: np.ndarray, info: SampleInfo) -> None:
 
 
 def check(path: Path, channels: int, info: SampleInfo) -> None:
+    """Raises EncodeError for anything but two dimensions, and where the format cannot hold the samples."""
+    if len(info.shape) != 2:
+        raise EncodeError(f"{path}: an image file holds two dimensions; this signal has {len(info.shape)}: use .npy")
     check_image(path, channels, info.sample_type)
 
 
@@ -152,7 +155,9 @@ def _read(data: bytes) -> tuple[np.ndarray, list[str]]:
         image.load()
         lost = _lost(image)
         white_is_0 = image.format == "TIFF" and image.mode.startswith("I;16") and image.tag_v2.get(_PHOTOMETRIC) == 0  # type: ignore[attr-defined]
-        key = _grey_key(image, depth)
+        key = deep.transparent_grey(data)
+        if key is not None:
+            image.info.pop("transparency", None)  # what Pillow makes of it depends on the depth and on its release
         image = ImageOps.exif_transpose(image)
         image, changed = _plain(image)
         notes += changed
@@ -176,14 +181,6 @@ def _read_deep(data: bytes) -> tuple[np.ndarray, list[str]]:
         tiff = deep.read_tiff(data, _max_pixels())
         samples, orientation, lost, notes = tiff.samples, tiff.orientation, _lost_tags(tiff.tags), _frames(tiff.frames) + tiff.notes
     return _turn(samples, orientation), notes + _not_kept(lost)
-
-
-def _grey_key(image: Image.Image, depth: deep.Depth | None) -> int | None:
-    """The grey that a PNG file calls transparent, as it is among 8-bit or 16-bit samples: Pillow leaves a key of 1 to 4 bits as the file has it."""
-    if depth is None or image.format != "PNG" or not (image.mode in ("1", "L", "I") or image.mode.startswith("I;16")):
-        return None
-    key = image.info.pop("transparency", None)
-    return key * 255 // ((1 << depth.bits) - 1) if isinstance(key, int) and depth.bits < 8 else key
 
 
 def _frames(count: int) -> list[str]:
