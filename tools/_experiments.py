@@ -214,10 +214,20 @@ def kept(config: Config) -> dict[str, Any]:
     return {key: value for key, value in config.to_dict().items() if key not in APART}
 
 
-def same(record: dict[str, Any], config: Config) -> bool:
-    """Whether a record was made with these settings; one that the record does not have yet counts as its default."""
+def same(record: dict[str, Any], config: Config, signal: Signal) -> bool:
+    """Whether a record was made with these settings, and with the network that they mean today, as far as the record says what it had.
+
+    A setting that the record does not have yet counts as its default.
+    """
     old, default = record["encoder_settings"], kept(Config())
-    return all(old.get(key, default[key]) == value for key, value in kept(config).items())
+    if any(old.get(key, default[key]) != value for key, value in kept(config).items()):
+        return False
+    try:
+        found = plan(signal, config)
+    except EncodeError:  # such a cell can no longer be measured
+        return False
+    network = {"width": found.target.width, "depth": found.target.depth, "frequencies": found.target.frequencies, "latents": found.latents}
+    return all(record.get(key, value) == value for key, value in network.items())
 
 
 #: Seconds on one core: for a step, for one weight and point of it (forward and backward), and for an entry of a dense matrix (both products), measured here.
