@@ -102,7 +102,6 @@ def build(experiment: Experiment, found: Found, out: Path, signal_of: Callable[[
     """The report of what was found; plots are written to `out`. Raises ImportError without matplotlib and scipy."""
     result = Result(experiment.name)
     missing = len(experiment.cells) - len(found)
-    seeds = sorted({cell.seed for cell, _ in found})
     result.blocks += [
         ("title", f"{experiment.title}"),
         ("text", experiment.about),
@@ -113,7 +112,7 @@ def build(experiment: Experiment, found: Found, out: Path, signal_of: Callable[[
     for words in experiment.signals:
         mine = [(cell, record) for cell, record in found if cell.signal == words]
         if mine:
-            result.blocks += [("heading", short(words)), ("text", f"Means over {_count(len(seeds), 'seed')}."), _table(mine, columns_of(experiment, mine))]
+            result.blocks += [("heading", short(words)), ("text", f"Means over {_seeds(mine)}."), _table(mine, columns_of(experiment, mine))]
     if experiment.baseline:
         result.blocks += _comparison(experiment, found)
     result.blocks.append(("image", plot(experiment, found, out / f"{experiment.name}-{experiment.scale}.png"), f"{experiment.name}: {experiment.title}"))
@@ -122,8 +121,11 @@ def build(experiment: Experiment, found: Found, out: Path, signal_of: Callable[[
     return result
 
 
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}{'s' * (n != 1)}"
+def _seeds(found: Found) -> str:
+    """How many the rows of a table have: 3 seeds, or 1 to 3 seeds."""
+    counts = {len(row) for row in _rows(found).values()}
+    low, high = min(counts), max(counts)
+    return f"{low} to {high} seeds" if low < high else f"{high} seed{'s' * (high != 1)}"
 
 
 def _rows(found: Found) -> dict[str, Found]:
@@ -147,18 +149,22 @@ def _table(found: Found, columns: list[str]) -> tuple:
 
 
 def _comparison(experiment: Experiment, found: Found) -> list[tuple]:
-    """Every variant less the baseline in the experiment's figure, seed by seed; over several signals the mean of the signals' means."""
+    """Every variant less the baseline in the experiment's figure, seed by seed, at the same point of the grid; over several signals the mean of their means.
+
+    A baseline that the definition has at one point only is what all points are compared with.
+    """
     metric, base = experiment.metric, {}
+    single = len({cell.point for cell in experiment.cells if cell.variant == experiment.baseline}) == 1
     for cell, record in found:
         if cell.variant == experiment.baseline and metric in record["results"]:
-            base[cell.signal, cell.seed, cell.point] = base[cell.signal, cell.seed, ()] = record["results"][metric]
+            base[cell.signal, cell.seed, () if single else cell.point] = record["results"][metric]
     rows = []
     for label, mine in _rows(found).items():
         if mine[0][0].variant == experiment.baseline:
             continue
         differences: dict[str, list[float]] = {}
         for cell, record in mine:
-            own = base.get((cell.signal, cell.seed, cell.point), base.get((cell.signal, cell.seed, ())))
+            own = base.get((cell.signal, cell.seed, () if single else cell.point))
             if own is not None and metric in record["results"]:
                 differences.setdefault(cell.signal, []).append(record["results"][metric] - own)
         if differences:

@@ -321,3 +321,32 @@ def test_report_from_records(program, folder, capsys):
         assert program.main(words(folder, "report", "sizes")) == 1 and "nothing to report" in capsys.readouterr().err, old
     (folder / "out" / "records.jsonl").write_text(lines.replace('"width": ', '"breadth": '))  # of an older program that did not say it
     assert experiment.cells and program._known(program._records(folder / "out"), experiment.cells[0], folder)
+
+
+@needs["matplotlib"]
+@needs["scipy"]
+def test_comparisons_are_made_at_one_point_of_the_grid(program, folder, capsys):
+    """A point that the baseline lacks is not compared with another of its points; one that it has alone stands for all. Seeds are counted in each table."""
+    path, grid = folder / "defined" / "sizes.toml", "grid = { bytes = [300] }"
+    path.write_text(SIZES.replace(grid, "grid = { bytes = [300, 600] }"))
+    values = {("plain", 300): 20, ("plain", 600): 25, ("projected", 300): 22, ("projected", 600): 26}
+
+    def fill(*lacking: tuple) -> str:
+        (folder / "out" / "records.jsonl").unlink(missing_ok=True)
+        for cell in load("sizes", "quick", folder=folder / "defined").cells:
+            place = cell.variant, dict(cell.point)["bytes"]
+            if (*place, cell.seed, "crop" in cell.signal) not in lacking:
+                record_by_hand(folder, cell, values[place] + cell.seed)
+        assert program.main(words(folder, "report", "sizes")) == 0
+        return capsys.readouterr().out
+
+    text = fill()
+    assert "| projected, bytes 300 | +2.00 ± 0.00 | +2.00" in text and "| projected, bytes 600 | +1.00 ± 0.00 | +1.00" in text
+    assert text.count("Means over 2 seeds.") == 2
+    text = fill(*(("plain", 300, seed, crop) for seed in (0, 1) for crop in (False, True)), ("plain", 600, 1, True))
+    assert "projected, bytes 300 |" not in text.partition("## Against plain")[2] and "| projected, bytes 600 | +1.00 ± 0.00 | +1.00 |" in text
+    assert text.count("Means over 2 seeds.") == 1 and text.count("Means over 1 to 2 seeds.") == 1
+    only = 'settings = { generator = "plain" }\ngrid = { bytes = [300] }'
+    path.write_text(SIZES.replace(grid, "grid = { bytes = [300, 600] }").replace('settings = { generator = "plain" }', only))
+    text = fill()
+    assert "| projected, bytes 300 | +2.00 ± 0.00 |" in text and "| projected, bytes 600 | +6.00 ± 0.00 |" in text
