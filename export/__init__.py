@@ -43,6 +43,12 @@ class Report:
     psnr: float
 
 
+def _stored_points(shape: tuple[int, ...]) -> np.ndarray:
+    """Coordinates of the stored grid's points, row-major, int32 (N, dims): docs/format.md, section 7."""
+    axes = [(((2 * np.arange(g, dtype=np.int64) + 1) << 31) // g - (1 << 31)).astype(np.int32) for g in shape]
+    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(shape))
+
+
 def export(source: container.Source, output: str | PathLike[str], kind: str = "exact", points: bool = False, threads: int = 1) -> Report:
     """Writes the ONNX file of a .doh file (a path or its bytes), after it has been run and compared with the decoder on the stored grid.
 
@@ -55,7 +61,7 @@ def export(source: container.Source, output: str | PathLike[str], kind: str = "e
     info = container.read_info(data)
     model = make(data, kind, points)
     wanted = container.decode(data, threads=threads)
-    found = run((make(data, kind) if points else model).SerializeToString(), threads=threads)
+    found = run(model.SerializeToString(), coordinates=_stored_points(info.shape) if points else None, threads=threads).reshape(wanted.shape)
     exact = bool(np.array_equal(found, wanted))
     error = float(np.mean((found.astype(np.float64) - wanted) ** 2)) if not exact else 0.0
     psnr = 10 * np.log10(TOP[info.sample_type] ** 2 / error) if error else inf

@@ -140,15 +140,20 @@ def run(
 
 
 def _bound(session: Any, feeds: dict[str, np.ndarray], provider: str) -> np.ndarray:
-    """One call. On a GPU the inputs are bound where they are and the samples come back in one copy."""
-    if provider == "cpu":
-        return session.run(["samples"], feeds)[0]
-    binding = session.io_binding()
-    for name, array in feeds.items():
-        binding.bind_cpu_input(name, array)
-    binding.bind_output("samples", "cuda")
-    session.run_with_iobinding(binding)
-    return binding.copy_outputs_to_cpu()[0]
+    """One call. On a GPU the inputs are bound where they are and the samples come back in one copy. Raises OnnxError."""
+    try:
+        if provider == "cpu":
+            return session.run(["samples"], feeds)[0]
+        binding = session.io_binding()
+        for name, array in feeds.items():
+            binding.bind_cpu_input(name, array)
+        binding.bind_output("samples", "cuda")
+        session.run_with_iobinding(binding)
+        return binding.copy_outputs_to_cpu()[0]
+    except MemoryError:
+        raise
+    except Exception as error:  # onnxruntime's errors have no common base but Exception
+        raise OnnxError(f"ONNX Runtime could not run the model: {(str(error).splitlines() or ['no reason given'])[0]}") from error
 
 
 def _onnxruntime() -> Any:

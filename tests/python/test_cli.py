@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -290,7 +291,62 @@ def test_bad_sources_of_encode(tmp_path, photo):
     assert sorted(os.listdir(tmp_path)) == before
 
 
+def large_file(path: Path, shape=(40000, 50000)) -> Path:
+    """A valid file beyond the default limits, whose samples_crc is wrong."""
+    random_file(path)
+    model = dataclasses.replace(container.unpack(path), shape=shape)
+    path.write_bytes(container.pack_unsealed(model))
+    return path
+
+
+def test_files_beyond_the_limits_are_shown_and_decoded_in_part(tmp_path):
+    source = large_file(tmp_path / "a.doh")
+    assert "50000 x 40000" in run("info", source).stdout
+    for more in (["--scale", "1/1000"], ["--crop", "70,80,50,40"]):
+        assert run("decode", source, "-o", tmp_path / "a.png", *more).stdout.startswith(f"{tmp_path}/a.png: 50 x 40, ")
+    for command in (["verify", source], ["decode", source, "-o", tmp_path / "b.png"]):
+        assert error_of(run(*command)).endswith("LIMIT_SAMPLES: more samples than the limit allows; if you trust the file: --no-limits")
+
+
+def test_no_limits(tmp_path, monkeypatch):
+    """What the option lifts, with limits that are low enough for a test."""
+    source = random_file(tmp_path / "a.doh")
+    np.save(tmp_path / "a.npy", doh.decode(source))
+    low = {"max_samples": 100}
+    for name in ("decode", "verify"):
+        whole = getattr(container, name)
+        monkeypatch.setattr(container, name, lambda data, limits=None, *rest, whole=whole, **more: whole(data, *rest, limits=limits or low, **more))
+    for words in (["verify", source], ["decode", source, "-o", tmp_path / "b.png"], ["eval", source, tmp_path / "a.npy"]):
+        assert "LIMIT_SAMPLES" in error_of(run(*words))
+        assert run(*words, "--no-limits").returncode == 0
+
+
+@pytest.mark.parametrize("scale", ["1e10", "1e30", "1e9999999", "9" * 50, "1e+999/7", "0", "-1", "x", "1/0"])
+def test_bad_scales(tmp_path, scale):
+    assert error_of(run("decode", random_file(tmp_path / "a.doh"), "-o", tmp_path / "a.png", f"--scale={scale}")).startswith("doh: --scale ")
+
+
 # Encoding
+
+
+def test_the_source_is_not_overwritten(tmp_path, photo):
+    before = photo.read_bytes()
+    (tmp_path / "link.png").symlink_to(photo)
+    for source, output in [(photo, photo), (tmp_path / "link.png", photo), (photo, tmp_path / "link.png")]:
+        assert "is the very file that is read" in error_of(run("encode", source, "-o", output, *QUICK, "--latents", "40"))
+    assert photo.read_bytes() == before
+
+
+def test_a_file_on_stdout_is_nothing_but_the_file(tmp_path, photo):
+    words = ["encode", photo, "-o", "/dev/stdout", *QUICK, "--latents", "40"]
+    result = subprocess.run([sys.executable, "-m", "doh.cli", *map(str, words)], capture_output=True, timeout=120)
+    assert result.returncode == 0 and b"dB decoded" in result.stderr, result.stderr
+    assert doh.decode(result.stdout).shape == (20, 28, 3)
+
+
+def test_the_device_may_come_from_settings(tmp_path, photo):
+    words = [word for word in QUICK if word not in ("--device", "cpu")]
+    assert "device 'gpu7' cannot be used" in error_of(run("encode", photo, "-o", tmp_path / "o.doh", *words, "--set", "device=gpu7"))
 
 
 def test_encode_and_everything_after_it(tmp_path, photo):

@@ -268,6 +268,48 @@ def test_command_line(tmp_path):
         assert files.invoke(app, list(map(str, wrong))).exit_code == 2
 
 
+def command(*words) -> tuple[int, str]:
+    result = CliRunner().invoke(app, list(map(str, words)))
+    return result.exit_code, result.output
+
+
+def test_the_command_line_refuses_in_one_line(tmp_path):
+    source = VECTORS / "valid" / "image-rgba.doh"
+    assert command("export", source, "-o", tmp_path / "p.onnx", "--points")[0] == 0
+    code, text = command("decode", tmp_path / "p.onnx", "-o", tmp_path / "x.png")
+    assert code == 1 and "was exported with --points: there is no grid to decode" in text
+    assert command("export", source, "-o", tmp_path / "g.onnx")[0] == 0
+    code, text = command("decode", tmp_path / "g.onnx", "-o", tmp_path / "x.png", "--scale", "1e10")
+    assert code == 1 and text.startswith("doh: --scale 1e10 makes a grid of")
+    mine = tmp_path / "a.doh"
+    mine.write_bytes(source.read_bytes())
+    code, text = command("export", mine, "-o", mine)
+    assert code == 1 and "is the very file that is read" in text and mine.read_bytes() == source.read_bytes()
+
+
+def test_a_sound_has_the_rate_that_it_has_from_the_doh_file(tmp_path):
+    pytest.importorskip("soundfile")
+    source = VECTORS / "valid" / "audio-stereo.doh"
+    assert command("export", source, "-o", tmp_path / "a.onnx")[0] == 0
+    for more in ([], ["--rate", "16000"], ["--scale", "2"], ["--scale", "2", "--rate", "8000"]):
+        for kind, file in (("doh", source), ("onnx", tmp_path / "a.onnx")):
+            code, text = command("decode", file, "-o", tmp_path / f"{kind}.wav", *more)
+            assert code == 0 and ("44,100 Hz is taken for it" in text) == ("--rate" not in more), text
+        assert (tmp_path / "doh.wav").read_bytes() == (tmp_path / "onnx.wav").read_bytes()
+
+
+def test_what_is_written_for_points_is_what_was_run(tmp_path, monkeypatch):
+    from doh.export import model
+
+    def moved(graph, quantised, render, points=model._points):
+        return points(graph, quantised, lambda body, x: render(body, x * 0))
+
+    monkeypatch.setattr(model, "_points", moved)
+    with pytest.raises(OnnxError, match="nothing was written"):
+        export(vector("image-rgba.doh"), tmp_path / "p.onnx", points=True)
+    assert not (tmp_path / "p.onnx").exists()
+
+
 def test_expansion_is_not_done_at_load(tmp_path):
     """A dense file of 10 million matrix entries: loading takes little memory, which folding at load would not (about 46 bytes an entry)."""
     script = """

@@ -21,6 +21,9 @@ app = typer.Typer(
 DohFile = Annotated[Path, typer.Argument(metavar="IN.doh", help="A .doh file.", show_default=False)]
 Decodable = Annotated[Path, typer.Argument(metavar="IN", help="A .doh file, or an .onnx file that doh export wrote.", show_default=False)]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads to use. (default: all cores)", show_default=False)]
+NoLimits = Annotated[
+    bool, typer.Option("--no-limits", help="Decode files of any size and work: for those that you trust, as they may take hours and all memory.")
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 
 
@@ -61,7 +64,7 @@ def encode(
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the projection and of the run.", show_default=False)] = None,
     grid: Annotated[int | None, typer.Option(min=2, max=1024, help="Meshes: cells along a side of their cube. (default: 512)", show_default=False)] = None,
     occupancy: Annotated[bool, typer.Option("--occupancy", help="The samples say which points are filled, as those of a mesh always do.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda. (default: auto)", show_default=False)] = None,
     threads: Threads = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoints OUT.doh.ckpt of an interrupted run.")] = False,
 ) -> None:
@@ -97,6 +100,7 @@ def decode(
         typer.Option(min=1, max=655350, metavar="HZ", help="Sound files: sampling rate, which a .doh file does not hold. (default: 44100)", show_default=False),
     ] = None,
     threads: Threads = None,
+    no_limits: NoLimits = False,
     provider: Annotated[str, typer.Option(help="For an .onnx file: cpu or cuda.")] = "cpu",
 ) -> None:
     """Decode a .doh file, or an .onnx file made of one, or a part of it, at any size."""
@@ -104,17 +108,15 @@ def decode(
         raise typer.BadParameter("--provider takes cpu or cuda")
     if source.suffix.lower() != ".onnx" and provider != "cpu":
         raise typer.BadParameter("--provider is for .onnx files")
-    if source.suffix.lower() == ".onnx" and (grid, rate) != (None, None):
-        raise typer.BadParameter("--grid and --rate are for .doh files")
     with errors_in_one_line(source):
         if source.suffix.lower() == ".onnx":
             from doh.cli.onnx import decode as run_onnx
 
-            run_onnx(source, output, scale, crop, threads, provider)
+            run_onnx(source, output, scale, crop, threads, grid, rate, provider)
         else:
             from doh.cli.decode import run
 
-            run(source, output, scale, crop, threads, grid, rate)
+            run(source, output, scale, crop, threads, grid, rate, no_limits)
 
 
 @app.command()
@@ -144,12 +146,12 @@ def info(source: DohFile, as_json: Json = False) -> None:
 
 
 @app.command()
-def verify(source: DohFile, threads: Threads = None) -> None:
+def verify(source: DohFile, threads: Threads = None, no_limits: NoLimits = False) -> None:
     """Check that a .doh file is undamaged and decodes to exactly what its encoder saw."""
     with errors_in_one_line(source):
         from doh.cli.look import verify as run
 
-        run(source, threads)
+        run(source, threads, no_limits)
 
 
 @app.command(name="eval")
@@ -159,9 +161,10 @@ def evaluate(
     grid: Annotated[int | None, typer.Option(min=2, max=1024, help="With a mesh: points a side. (default: as stored)", show_default=False)] = None,
     as_json: Json = False,
     threads: Threads = None,
+    no_limits: NoLimits = False,
 ) -> None:
     """Compare a .doh file with the original: bytes, bits per point, PSNR; SSIM of images, IoU and Chamfer distance of occupancy, SNR of sounds."""
     with errors_in_one_line(source):
         from doh.cli.look import evaluate as run
 
-        run(source, reference, as_json, threads, grid)
+        run(source, reference, as_json, threads, grid, no_limits)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from doh import container
 from doh.cli.report import say
+from doh.cli.result import NO_LIMITS
 from doh.errors import EncodeError
 from doh.files import check_target, read_bytes
 from doh.signals import check_signal, module_for, write_signal
@@ -18,17 +20,29 @@ if TYPE_CHECKING:
 
 #: A mesh is drawn from no more points along the longest side where nothing is asked for: at 512 it has millions of triangles, all of one size.
 MESH_GRID = 256
+#: Characters of a --scale.
+SCALE_LENGTH = 40
 
 
-def run(source: Path, output: Path, scale: str, crop: str | None, threads: int | None, points: int | None = None, rate: int | None = None) -> None:
+def run(
+    source: Path,
+    output: Path,
+    scale: str,
+    crop: str | None,
+    threads: int | None,
+    points: int | None = None,
+    rate: int | None = None,
+    no_limits: bool = False,
+) -> None:
     """Decodes `source` to `output`, whose extension names the format.
 
     `crop` is "X,Y,W,H" in pixels of the stored size; it is zoomed along: at zoom S the result has S*W x S*H pixels, to the nearest.
     `points` is the number of points along the longest of three dimensions, in place of a scale. `rate` is that of the stored samples, in Hz, for a sound
-    file: it is zoomed along, so that the sound stays as long.
+    file: it is zoomed along, so that the sound stays as long. `no_limits`: whatever it takes; else the limits hold for what is decoded, not for the whole.
     """
     data = read_bytes(source)
-    info = container.read_info(data)
+    info = container.read_info(data, NO_LIMITS)
+    limits = NO_LIMITS if no_limits else None
     check_signal(output, info.channels, info, rate=rate)
     check_target(output)
     mesh = module_for(output).__name__ == "doh.signals.meshes"
@@ -41,10 +55,10 @@ def run(source: Path, output: Path, scale: str, crop: str | None, threads: int |
     cores = threads or all_cores()
     size = " x ".join(str(n) for n in (extent[::-1] if len(extent) == 2 else extent))
     if mesh:
-        vertices, triangles = write_mesh(output, data, info.shape, grid, cores)
+        vertices, triangles = write_mesh(output, data, info.shape, grid, cores, limits)
         print(f"{output}: {vertices:,} vertices, {triangles:,} triangles around {size} points")
         return
-    samples = container.decode(data, grid=grid, offset=offset, extent=extent, threads=cores)
+    samples = container.decode(data, grid=grid, offset=offset, extent=extent, limits=limits, threads=cores)
     write_signal(output, samples, info, rate=sound_rate(output, rate, info.shape, grid))
     print(f"{output}: {size}, {info.channels} channel{'s' if info.channels > 1 else ''}, {info.sample_type}")
 
@@ -58,19 +72,21 @@ def scale_for(shape: tuple[int, ...], points: int, scale: str, crop: str | None)
     return str(Fraction(points, max(shape)))
 
 
-def write_mesh(output: Path, data: bytes, shape: tuple[int, ...], grid: tuple[int, ...], threads: int) -> tuple[int, int]:
+def write_mesh(
+    output: Path, data: bytes, shape: tuple[int, ...], grid: tuple[int, ...], threads: int, limits: dict[str, int] | None
+) -> tuple[int, int]:
     """Writes the surface of occupancy on a grid, decoded as the surface needs it; the stored grid as a whole, because only that has a checksum.
 
     Returns the numbers of vertices and triangles. Raises DohError, EncodeError, FileError.
     """
     from doh.signals import meshes
 
-    whole = container.decode(data, threads=threads) if grid == shape else None
+    whole = container.decode(data, limits=limits, threads=threads) if grid == shape else None
 
     def layers(first: int, last: int) -> np.ndarray:
         if whole is not None:
             return whole[first:last, ..., 0]
-        return container.decode(data, grid=grid, offset=(first, 0, 0), extent=(last - first, *grid[1:]), threads=threads)[..., 0]
+        return container.decode(data, grid=grid, offset=(first, 0, 0), extent=(last - first, *grid[1:]), limits=limits, threads=threads)[..., 0]
 
     return meshes.write_surface(output, layers, (grid[0], grid[1], grid[2]))
 
@@ -83,7 +99,7 @@ def sound_rate(output: Path, rate: int | None, shape: tuple[int, ...], grid: tup
         from doh.signals.audio import RATE
 
         rate = RATE
-        say(f"a .doh file does not hold the sampling rate: {rate:,} Hz is taken for it; say another with --rate")
+        say(f"the file does not hold the sampling rate: {rate:,} Hz is taken for it; say another with --rate")
     return round(Fraction(rate * grid[0], shape[0]))
 
 
@@ -101,9 +117,14 @@ def box(shape: tuple[int, ...], scale: str, crop: str | None) -> tuple[tuple[int
             raise EncodeError(f"--crop {crop} is not inside the image of {shape[1]} x {shape[0]} pixels")
         region = (y, x, height, width)
     try:
-        return container.zoomed_box(shape, scale, region)
+        if len(scale) > SCALE_LENGTH or any(len(digits) > 2 for digits in re.findall(r"[eE][+-]?(\d+)", scale)):  # Fraction takes its time for 1e9999999
+            raise ValueError
+        grid, offset, extent = container.zoomed_box(shape, scale, region)
     except ValueError:
-        raise EncodeError(f"--scale takes a positive number or a fraction such as 3/2, not {scale!r}") from None
+        raise EncodeError(f"--scale takes a positive number or a fraction such as 3/2, not {scale[:SCALE_LENGTH]!r}") from None
+    if max(grid) >= 1 << 31:
+        raise EncodeError(f"--scale {scale} makes a grid of {' x '.join(map(str, grid))} points, where 2^31 - 1 a side are the most")
+    return grid, offset, extent
 
 
 def all_cores() -> int:

@@ -7,9 +7,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from doh.cli.decode import all_cores
 from doh.cli.progress import show_progress
-from doh.cli.report import say
+from doh.cli.report import check_not_itself, say
 from doh.cli.result import tell
 from doh.errors import EncodeError
 from doh.files import check_target, write_atomic
@@ -52,6 +51,7 @@ def run_one(source: Path, output: Path, choice: Config, resume: bool, reading: d
     The checkpoint lies beside the output, as OUT.doh.ckpt, and goes once the file is written. Raises KeyboardInterrupt after saying where it is.
     """
     check_target(output)
+    check_not_itself(source, output)
     signal, notes = read_signal(source, **reading)
     for note in notes:
         say(note)
@@ -74,7 +74,7 @@ def run_one(source: Path, output: Path, choice: Config, resume: bool, reading: d
     if checkpoint:
         checkpoint.unlink(missing_ok=True)
     seconds = time.monotonic() - started
-    tell(output, data, signal, seconds, all_cores())
+    tell(output, data, signal, seconds, choice.cores)
 
 
 def choose(preset: str | None, config: Path | None, settings: list[str], options: dict[str, Any]) -> Config:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from doh import container, metrics
 from doh.cli.decode import all_cores
 from doh.cli.report import fail, say
+from doh.cli.result import NO_LIMITS
 from doh.files import read_bytes
 from doh.model import TOP
 from doh.signals import module_for, read_signal
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 def show_info(source: Path, as_json: bool) -> None:
     """The header, as lines for people or as one JSON object."""
-    info = container.read_info(read_bytes(source))
+    info = container.read_info(read_bytes(source), NO_LIMITS)
     if as_json:
         print(json.dumps({**asdict(info), "bpp": info.bpp}, indent=2))
         return
@@ -42,20 +43,20 @@ def show_info(source: Path, as_json: bool) -> None:
         print(f"  {name:<10} {text}")
 
 
-def verify(source: Path, threads: int | None) -> None:
+def verify(source: Path, threads: int | None, no_limits: bool = False) -> None:
     """Both checksums: of the bytes, and of the samples that this machine decodes."""
-    info = container.verify(read_bytes(source), threads=threads or all_cores())
+    info = container.verify(read_bytes(source), limits=NO_LIMITS if no_limits else None, threads=threads or all_cores())
     print(f"{source}: good: the {info.bytes:,} bytes match their checksum {info.file_crc:08x}, the decoded samples theirs {info.samples_crc:08x}")
 
 
-def evaluate(source: Path, reference: Path, as_json: bool, threads: int | None, points: int | None = None) -> None:
+def evaluate(source: Path, reference: Path, as_json: bool, threads: int | None, points: int | None = None, no_limits: bool = False) -> None:
     """Bytes, bits per point and PSNR of the decoded file against the original; SSIM of images, IoU and Chamfer distance of occupancy, SNR and
     log-spectral distance of sounds. `points`: compare on a grid of so many points a side instead of the stored one; for a mesh.
 
     In JSON, a figure that does not apply is null; psnr and snr are so for identical samples, and one whose library is missing (with a remark).
     """
     data = read_bytes(source)
-    info = container.read_info(data)
+    info = container.read_info(data, NO_LIMITS)
     filled = info.sample_type == "u1" and len(info.shape) == 3 and info.channels == 1
     mesh = module_for(reference).__name__ == "doh.signals.meshes"
     grid = info.shape
@@ -71,7 +72,8 @@ def evaluate(source: Path, reference: Path, as_json: bool, threads: int | None, 
     mine, other = (f"{kind.channels} channels of {kind.sample_type} on a grid of {shape}" for kind, shape in ((info, grid), (signal, signal.shape)))
     if mine != other:
         fail(f"{source} holds {mine}, {reference} has {other}: they cannot be compared")
-    samples = container.decode(data, threads=threads or all_cores(), grid=None if grid == info.shape else grid)
+    limits = NO_LIMITS if no_limits else None
+    samples = container.decode(data, threads=threads or all_cores(), grid=None if grid == info.shape else grid, limits=limits)
     top = TOP[info.sample_type]
     psnr = metrics.psnr(samples, signal.samples, top)
     result: dict[str, Any] = {

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from os import PathLike
+from pathlib import Path
 from typing import NoReturn
 
 import typer
@@ -30,7 +31,8 @@ def errors_in_one_line(path: str | PathLike[str] | None = None) -> Iterator[None
             warnings.showwarning = lambda message, *rest, **more: say(" ".join(str(message).split()))
             yield
     except DohError as error:
-        fail(f"{path}: {error}" if path else str(error))
+        hint = "; if you trust the file: --no-limits" if error.name in ("LIMIT_SAMPLES", "LIMIT_WORK") else ""
+        fail(f"{path}: {error}{hint}" if path else str(error))
     except (EncodeError, OnnxError) as error:
         fail(str(error))
     except OSError as error:
@@ -41,6 +43,12 @@ def errors_in_one_line(path: str | PathLike[str] | None = None) -> Iterator[None
         print(file=sys.stderr)  # past the ^C that the terminal shows
         say("interrupted")
         raise typer.Exit(130) from None
+
+
+def check_not_itself(source: Path, output: Path) -> None:
+    """Raises EncodeError where the output would replace what it is made of."""
+    if output.exists() and source.exists() and output.samefile(source):
+        raise EncodeError(f"{output} is the very file that is read: give the output another name")
 
 
 def fail(message: str) -> NoReturn:

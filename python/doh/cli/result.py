@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 from doh import container, metrics
@@ -13,7 +15,10 @@ NO_LIMITS = {"max_samples": 1 << 40, "max_work": (1 << 64) - 1}
 
 
 def tell(output: Path, data: bytes, signal: Signal, seconds: float, threads: int) -> float:
-    """One line on stdout about a file: its size, and the distortion of what it decodes to, for occupancy by IoU and for sound by SNR too. Returns the PSNR."""
+    """One line on stdout, or on stderr if the file is stdout: its size, and the distortion of what it decodes to; of occupancy IoU, of sound SNR too.
+
+    Returns the PSNR.
+    """
     samples = container.decode(data, limits=NO_LIMITS, threads=threads)
     psnr = metrics.psnr(samples, signal.samples, TOP[signal.sample_type])
     quality = f"{psnr:.2f} dB"
@@ -21,5 +26,14 @@ def tell(output: Path, data: bytes, signal: Signal, seconds: float, threads: int
         quality += f", IoU {metrics.iou(samples, signal.samples):.4f}"
     if signal.kind == "audio":
         quality += f", SNR {metrics.snr(samples, signal.samples):.2f} dB"
-    print(f"{output}: {len(data):,} bytes, {container.read_info(data, NO_LIMITS).bpp:.4f} bpp, {quality} decoded, {seconds:.1f} s", flush=True)
+    text = f"{output}: {len(data):,} bytes, {container.read_info(data, NO_LIMITS).bpp:.4f} bpp, {quality} decoded, {seconds:.1f} s"
+    print(text, file=sys.stderr if _is_stdout(output) else sys.stdout, flush=True)
     return psnr
+
+
+def _is_stdout(path: Path) -> bool:
+    """Whether what is printed would end up in the file itself."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(1))
+    except OSError:
+        return False
