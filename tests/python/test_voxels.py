@@ -149,6 +149,36 @@ def test_seams_of_texture_and_repeated_vertices_are_closed():
     assert np.array_equal(voxels.occupancy(vertices, faces, 12), voxels.occupancy(CUBE * 0.7, CUBE_FACES, 12))
 
 
+def test_triangles_that_occur_more_than_once_cancel(monkeypatch):
+    """41 times the same is once, 40 times is never, in whatever order and sense; and no more work than once."""
+    drawn = []
+    crossings = voxels._crossings
+    monkeypatch.setattr(voxels, "_crossings", lambda triangles, grid: drawn.append(len(triangles)) or crossings(triangles, grid))
+    rng = np.random.default_rng(0)
+    corners, small = CUBE * 0.7 @ turn(1), CUBE * 0.3 @ turn(2)
+    for count in (41, 40):
+        many = rng.permuted(rng.permutation(np.concatenate([np.repeat(CUBE_FACES, count, axis=0), CUBE_FACES + 8])), axis=1)
+        cells = voxels.occupancy(np.concatenate([corners, small]), many, 24)
+        inner, outer = voxels.occupancy(small, CUBE_FACES, 24), voxels.occupancy(corners, CUBE_FACES, 24)
+        assert np.array_equal(cells, inner ^ outer if count == 41 else inner) and inner.any() and (outer > inner).any()
+    assert drawn == [24, 12, 12, 12, 12, 12]
+    assert not voxels.occupancy(corners, np.repeat(CUBE_FACES, 2, axis=0), 24).any()
+
+
+def test_too_much_work_is_refused():
+    """99 boxes within each other, each a little smaller, on the finest grid; the same on a coarse one is little work."""
+    shells = (0.95 - 0.001 * np.arange(99))[:, None, None] * CUBE
+    faces = (np.arange(99)[:, None, None] * 8 + CUBE_FACES).reshape(-1, 3)
+    with pytest.raises(EncodeError, match=r"its 1,188 triangles cover 1[0-9]{2},[0-9,]+ columns of the grid, one behind the other, and 67,108,864 col"):
+        voxels.occupancy(shells.reshape(-1, 3), faces, voxels.MAX_GRID)
+    assert voxels.occupancy(shells.reshape(-1, 3), faces, 32).any()
+    walls = shells * (1e-5, 1, 1)  # that cover no column, but many rows
+    many = (np.arange(50_000)[:, None, None] * 1e-7 + walls[:1]).reshape(-1, 3)
+    faces = (np.arange(50_000)[:, None, None] * 8 + CUBE_FACES).reshape(-1, 3)
+    with pytest.raises(EncodeError, match="columns and rows are the most"):
+        voxels._check_work(np.rint((many + 1) * 512 * voxels._UNIT).astype(np.int64)[faces])
+
+
 def test_an_open_surface_is_refused_with_the_number_of_its_edges():
     with pytest.raises(EncodeError, match=r"not closed: 3 of its edges .*fill_holes"):
         voxels.occupancy(CUBE * 0.5, CUBE_FACES[1:], 8)

@@ -22,6 +22,9 @@ MARGIN = 0.05
 MIN_GRID, MAX_GRID = 2, 1024
 #: Rounding of vertices: units for each cell, a power of two. Products of two differences stay below 2^57 for MAX_GRID.
 _UNIT = 1 << 16
+#: Crossings of rays and triangles, and rows of cells that triangles reach, in all: half a minute of work. On 1024^3 cells a mesh of 100,000
+#: triangles, the Stanford dragon, has 1.5 million; more come from large triangles one behind the other, by the hundred.
+MAX_WORK = 1 << 26
 #: Crossings that are worked on at a time: about 100 MB.
 _BLOCK = 1 << 18
 
@@ -49,7 +52,8 @@ def occupancy(vertices: np.ndarray, faces: np.ndarray, grid: int) -> np.ndarray:
     vertices: (n, 3), within the cube. faces: (m, 3) vertex numbers; their order does not matter, nor which way they face. Vertices at the same place
     are taken for one. Parts that overlap cancel each other: a cell in both of two balls is empty.
 
-    Raises EncodeError for a surface that is not closed, naming the number of its open edges, and for a grid out of range.
+    Raises EncodeError for a surface that is not closed, naming the number of its open edges, for one that takes more than MAX_WORK, and for a grid
+    out of range.
     """
     if not MIN_GRID <= grid <= MAX_GRID:
         raise EncodeError(f"the grid must have {MIN_GRID} to {MAX_GRID} cells along a side, not {grid}")
@@ -63,6 +67,7 @@ def occupancy(vertices: np.ndarray, faces: np.ndarray, grid: int) -> np.ndarray:
     cells = np.zeros((grid, grid, grid), np.uint8)
     flat = cells.reshape(-1)
     triangles = corners[faces]
+    _check_work(triangles)
     triangles = np.take_along_axis(triangles, triangles[:, :, 1].argsort(1, kind="stable")[:, :, None], 1)  # corners in the order of y
     for crossings in _crossings(triangles, grid):
         places, times = np.unique(crossings, return_counts=True)
@@ -82,11 +87,28 @@ def open_edges(faces: np.ndarray) -> int:
 
 
 def _welded(corners: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Without vertices that lie at one place and triangles that have become lines. (A closed surface stays closed.)"""
+    """Without vertices that lie at one place, triangles that have become lines, and pairs of the same triangle. (A closed surface stays closed.)
+
+    A ray crosses the same triangle twice or not at all: of any number of them none is left, or one.
+    """
     corners, number = np.unique(corners, axis=0, return_inverse=True)
     faces = number.reshape(-1)[faces]
     a, b, c = faces.T
-    return corners, faces[(a != b) & (b != c) & (c != a)]
+    faces = faces[(a != b) & (b != c) & (c != a)]
+    _, first, times = np.unique(np.sort(faces, axis=1), axis=0, return_index=True, return_counts=True)
+    return corners, faces[np.sort(first[times & 1 == 1])]
+
+
+def _check_work(triangles: np.ndarray) -> None:
+    """Raises EncodeError where the triangles (m, 3, 3) cover more than MAX_WORK columns and rows."""
+    x, y, _ = (triangles[:, 1:] - triangles[:, :1]).transpose(2, 1, 0).astype(np.float64) / _UNIT  # two edges of each, in cells
+    columns = abs(x[0] * y[1] - x[1] * y[0]).sum() / 2
+    work = columns + np.ptp(triangles[:, :, 1], axis=1).sum() / _UNIT
+    if work > MAX_WORK:
+        raise EncodeError(
+            f"its {len(triangles):,} triangles cover {columns:,.0f} columns of the grid, one behind the other, and {MAX_WORK:,} columns and rows are "
+            "the most that is worked on: use a coarser grid, or a mesh with fewer surfaces within each other"
+        )
 
 
 def _crossings(triangles: np.ndarray, grid: int) -> Iterator[np.ndarray]:
