@@ -134,14 +134,17 @@ def _known(path: Path, table: dict[str, Any], keys: set[str], needed: set[str]) 
 
 
 def with_images(signals: list[str], images: list[str] | None) -> list[str]:
-    """The signals with other images in place of their own, with the options of the first. Raises NoImages where there are no images among them."""
+    """These images alone, each once, with the options of the first of the signals that is one; meshes and sounds are left out.
+
+    Without `images` the signals as they are. Raises NoImages where there are no images among them.
+    """
     if not images:
         return signals
     own = [signal for signal in signals if signal.split()[0].endswith(".png")]
     if not own:
         raise NoImages("--images has no meaning here: this experiment has no images")
     first, *options = own[0].split()
-    stems = [f"kodim{int(word):02}" if word.isdigit() else word for word in images]
+    stems = dict.fromkeys(f"kodim{int(word):02}" if word.isdigit() else word for word in images)
     return [" ".join([str(Path(first).with_name(f"{stem}.png")), *options]) for stem in stems]
 
 

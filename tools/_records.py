@@ -12,16 +12,17 @@ from doh.files import write_atomic
 class Records:
     """The records in a file, by key; the last one of a key counts. A new one is on disk when add() returns.
 
-    `dropped`: how many lines could not be read; the file is written anew without them. Raises OSError.
+    `dropped`: how many lines could not be read. With `repair` the file is written anew without them, which is for the one who may write it (_runs.alone);
+    without it nothing is written, and add() is not for use. Raises OSError.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, repair: bool = True) -> None:
         self.path = path
         self._known: dict[str, dict] = {}
         lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
         good = [line for line in lines if self._read(line)]
         self.dropped = len(lines) - len(good)
-        if self.dropped:
+        if self.dropped and repair:
             write_atomic(path, b"".join(good))
 
     def _read(self, line: bytes) -> bool:

@@ -167,6 +167,7 @@ def test_signals(folder):
         with pytest.raises(doh.EncodeError, match=text):
             read(folder, words)
     assert with_images(["kodak/kodim01.png reduce=2"], ["7", "kodim11"]) == ["kodak/kodim07.png reduce=2", "kodak/kodim11.png reduce=2"]
+    assert with_images(["meshes/a.obj", "kodak/kodim01.png"], ["1", "kodim01", "1", "2"]) == ["kodak/kodim01.png", "kodak/kodim02.png"]  # each once
     with pytest.raises(doh.EncodeError, match="no images"):
         with_images(["audio/a.wav"], ["7"])
 
@@ -320,7 +321,7 @@ def test_report_from_records(program, folder, capsys):
         (folder / "out" / "records.jsonl").write_text(re.sub(rf'("{old}": )\d', r"\g<1>91", lines))
         assert program.main(words(folder, "report", "sizes")) == 1 and "nothing to report" in capsys.readouterr().err, old
     (folder / "out" / "records.jsonl").write_text(lines.replace('"width": ', '"breadth": '))  # of an older program that did not say it
-    assert experiment.cells and program._known(program._records(folder / "out"), experiment.cells[0], folder)
+    assert experiment.cells and program._known(program._records(folder / "out", repair=False), experiment.cells[0], folder)
 
 
 @needs["matplotlib"]
@@ -350,3 +351,21 @@ def test_comparisons_are_made_at_one_point_of_the_grid(program, folder, capsys):
     path.write_text(SIZES.replace(grid, "grid = { bytes = [300, 600] }").replace('settings = { generator = "plain" }', only))
     text = fill()
     assert "| projected, bytes 300 | +2.00 ± 0.00 |" in text and "| projected, bytes 600 | +6.00 ± 0.00 |" in text
+
+
+@needs["matplotlib"]
+@needs["scipy"]
+def test_report_of_what_there_is(program, folder, capsys):
+    """An experiment whose signals are missing does not keep the others' reports back; a line that a run is writing at the moment is left as it is."""
+    (folder / "defined" / "earlier.toml").write_text(SIZES.replace("kodim01", "kodim09"))
+    for cell in load("sizes", "quick", folder=folder / "defined").cells:
+        record_by_hand(folder, cell, 20)
+    path = folder / "out" / "records.jsonl"
+    with open(path, "ab") as stream:
+        stream.write(b'{"key": "cut sh')
+    before = path.read_bytes()
+    assert program.main(words(folder, "report", "all")) == 0
+    printed = capsys.readouterr()
+    assert "earlier: no report: " in printed.err and "kodim09" in printed.err and "# Two sizes" in printed.out and (folder / "out" / "all-quick.html").exists()
+    assert path.read_bytes() == before and "1 line(s) cut short" in printed.err
+    assert program.main(words(folder, "report", "earlier")) == 1 and "kodim09" in capsys.readouterr().err
