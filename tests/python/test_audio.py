@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+import tracemalloc
 import wave
 from types import SimpleNamespace
 
@@ -147,7 +148,77 @@ def test_a_header_that_claims_too_much(tmp_path):
     try:
         assert len(signals.read_signal(tmp_path / "b.wav")[0].samples) == 10
     except EncodeError as error:
-        assert "cut short" in str(error)
+        assert "truncated" in str(error)
+
+
+def test_flac_that_does_not_say_how_long_it_is(tmp_path):
+    signals.write_signal(tmp_path / "a.flac", tones(50), sound(2))
+    data = bytearray((tmp_path / "a.flac").read_bytes())
+    data[21] &= 0xF0
+    data[22:26] = bytes(4)
+    (tmp_path / "a.flac").write_bytes(data)
+    with pytest.raises(EncodeError, match=r"a.flac: its length is not in its header, .*: write it again, to a file"):
+        signals.read_signal(tmp_path / "a.flac")
+
+
+def test_what_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
+    """Silence: 1.2 MB of 16-bit samples from 2 kB, refused as soon as it is too much; and what just fits is read."""
+    from doh.signals import audio
+
+    signals.write_signal(tmp_path / "a.flac", np.zeros((300_000, 2), np.int16), sound(2))
+    assert (tmp_path / "a.flac").stat().st_size < 5000
+    monkeypatch.setattr(audio, "MAX_BYTES", 1_200_000)
+    assert len(signals.read_signal(tmp_path / "a.flac")[0].samples) == 300_000
+    monkeypatch.setattr(audio, "MAX_BYTES", 500_000)
+    monkeypatch.setattr(audio, "_BLOCK", 10_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(EncodeError, match=r"a.flac: it unpacks to more than 500,000 bytes; such files are refused"):
+            signals.read_signal(tmp_path / "a.flac")
+        assert tracemalloc.get_traced_memory()[1] < 700_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(("extension", "order"), [(".wav", "<"), (".aiff", ">")])
+def test_truncated_files_are_refused(tmp_path, extension, order):
+    """libsndfile reads the rest of them without a word. Sizes that are written before the length is known say nothing."""
+    path = tmp_path / f"a{extension}"
+    signals.write_signal(path, tones(), sound(2))
+    data = path.read_bytes()
+    for length in (len(data) - 2, len(data) // 2, 100):
+        path.write_bytes(data[:length])
+        with pytest.raises(EncodeError, match=rf"a{extension}: the file is truncated: {length:,} of {len(data):,} bytes are there"):
+            signals.read_signal(path)
+    place = data.index(b"data" if extension == ".wav" else b"SSND") + 4
+    half = len(data) // 2
+    for unknown in (0, 0xFFFFFFFF, 0x7FFFF000):
+        size = struct.pack(order + "I", unknown)
+        path.write_bytes(data[:place] + size + data[place + 4 : half])
+        with pytest.raises(EncodeError, match=f"truncated: {half:,} of {len(data):,}"):  # the size of the whole file says so
+            signals.read_signal(path)
+        path.write_bytes(data[:4] + size + data[8:half])
+        with pytest.raises(EncodeError, match=f"truncated: {half:,} of {len(data):,}"):  # that of the samples does
+            signals.read_signal(path)
+        path.write_bytes(data[:4] + size + data[8:])
+        assert np.array_equal(signals.read_signal(path)[0].samples, tones())
+    for streamed in (0x7FFFF000, 0xFFFFFFFF):
+        whole, part = struct.pack(order + "I", streamed | 0x24), struct.pack(order + "I", streamed)
+        path.write_bytes(data[:4] + whole + data[8:place] + part + data[place + 4 :])
+        assert np.array_equal(signals.read_signal(path)[0].samples, tones())
+    path.write_bytes(data + b"LIST")  # more than is said does no harm
+    assert np.array_equal(signals.read_signal(path)[0].samples, tones())
+
+
+def test_a_last_byte_that_only_makes_the_length_even_may_be_missing(tmp_path):
+    with wave.open(str(tmp_path / "a.wav"), "wb") as file:
+        file.setparams((1, 1, 8000, 0, "NONE", ""))
+        file.writeframes(bytes(range(1, 12)))
+    data = bytearray((tmp_path / "a.wav").read_bytes())
+    assert len(data) % 2 == 1
+    struct.pack_into("<I", data, 4, len(data) - 8 + 1)
+    (tmp_path / "a.wav").write_bytes(data)
+    assert len(signals.read_signal(tmp_path / "a.wav")[0].samples) == 11
 
 
 def test_what_a_sound_file_cannot_hold(tmp_path):
@@ -169,7 +240,7 @@ def test_decode_to_sound_files(tmp_path):
     source = random_file(tmp_path / "a.doh", shape=(50,), channels=2, sample_type="s16", kind="audio")
     result = run("decode", source, "-o", tmp_path / "a.wav")
     assert result.stdout == f"{tmp_path}/a.wav: 50, 2 channels, s16\n"
-    assert result.stderr == "doh: a .doh file does not hold the sampling rate: 44,100 Hz is taken for it; say another with --rate\n"
+    assert result.stderr == "doh: the file does not hold the sampling rate: 44,100 Hz is taken for it; say another with --rate\n"
     assert soundfile.info(tmp_path / "a.wav").samplerate == 44100
     assert np.array_equal(soundfile.read(tmp_path / "a.wav", dtype="int16")[0], doh.decode(source))
     result = run("decode", source, "-o", tmp_path / "a.flac", "--rate", "16000", "--scale", "3/2")

@@ -6,6 +6,7 @@ A .doh file does not hold the sampling rate: whoever writes a sound file from on
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,10 @@ _EXACT = {"PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW"}
 _INTEGERS = {"PCM_24", "PCM_32"}
 #: Frames that are read at a time: what a header claims is never believed.
 _BLOCK = 1 << 16
+#: A file may not unpack to more, at 16 bits: as many samples as decoders take by default. FLAC makes gigabytes of silence from a megabyte.
+MAX_BYTES = 1 << 31
+#: What libsndfile calls the number of frames where the header does not say it.
+_UNKNOWN = (1 << 63) - 1
 
 
 def read(path: Path) -> tuple[Signal, list[str]]:
@@ -40,30 +45,37 @@ def read(path: Path) -> tuple[Signal, list[str]]:
     """
     soundfile = _soundfile(path)
     data = read_bytes(path)
+    _check_length(path, data)
+    blocks, got, clipped = [], 0, 0
     try:
         with soundfile.SoundFile(_Stream(data)) as file:
             rate, subtype, frames, channels = file.samplerate, file.subtype, file.frames, file.channels
+            if frames == _UNKNOWN:
+                raise EncodeError(f"{path}: its length is not in its header, as in FLAC files that were written to a pipe: write it again, to a file")
+            if channels > 32:
+                raise EncodeError(f"{path}: {channels} channels; a signal has at most 32")
             dtype = "int16" if subtype in _EXACT else "int32" if subtype in _INTEGERS else "float64"
-            blocks = []
             while len(block := file.read(_BLOCK, dtype=dtype, always_2d=True)):
-                blocks.append(block)
+                samples, beyond = _to_16_bit(block, path)
+                blocks.append(samples)
+                got, clipped = got + len(samples), clipped + beyond
+                if got * channels * 2 > MAX_BYTES:
+                    raise EncodeError(f"{path}: it unpacks to more than {MAX_BYTES:,} bytes; such files are refused")
+    except EncodeError:
+        raise
     except MemoryError:
         raise EncodeError(f"{path}: the sound does not fit into memory") from None
     except Exception as error:  # soundfile's own errors, and what its readers of broken headers raise
         raise EncodeError(f"{path}: not a sound file that can be read (WAV, FLAC or AIFF), or damaged ({first_line(error)})") from error
-    got = sum(map(len, blocks))
     if not got:
         raise EncodeError(f"{path}: there are no samples in it")
     if got < frames:
         raise EncodeError(f"{path}: the file is cut short: {got:,} of {frames:,} frames can be read")
-    if channels > 32:
-        raise EncodeError(f"{path}: {channels} channels; a signal has at most 32")
     notes = [f"{path}: its rate of {rate:,} Hz is not kept: decode with --rate {rate}"]
-    samples, clipped = _to_16_bit(np.concatenate(blocks), path)
     if dtype != "int16":
         clips = f"; {clipped:,} of them were clipped" if clipped else ""
         notes.append(f"{path}: {subtype} samples rounded to 16 bit{clips}")
-    return Signal(samples, "audio", "s16"), notes
+    return Signal(np.concatenate(blocks), "audio", "s16"), notes
 
 
 def write(path: Path, samples: np.ndarray, info: SampleInfo, rate: int = RATE) -> None:
@@ -90,6 +102,32 @@ def check(path: Path, channels: int, info: SampleInfo) -> None:
     if channels > most:
         raise EncodeError(f"{path}: {name} cannot hold {channels} channels; use {'.wav or ' if channels <= 32 else ''}.npy")
     _soundfile(path)
+
+
+def _check_length(path: Path, data: bytes) -> None:
+    """Raises EncodeError for a WAV or AIFF file that is shorter than it says: libsndfile reads what is there, without a word.
+
+    The chunk of the samples decides; where it is not there or was written before its length was known, the whole file's size does.
+    """
+    order = {b"RIFF": "<", b"RIFX": ">", b"FORM": ">"}.get(data[:4])
+    if order is None or len(data) < 12:
+        return
+    (size,) = struct.unpack_from(order + "I", data, 4)
+    start, at = 8, 12
+    while at + 8 <= len(data):
+        name, length = struct.unpack_from(order + "4sI", data, at)
+        if name in (b"data", b"SSND"):
+            if not _streamed(length):
+                start, size = at + 8, length
+            break
+        at += 8 + length + length % 2
+    if not _streamed(size) and start + size > len(data) + 1:  # 1: some leave out the last byte where it only makes the length even
+        raise EncodeError(f"{path}: the file is truncated: {len(data):,} of {start + size:,} bytes are there")
+
+
+def _streamed(size: int) -> bool:
+    """Whether a program that did not know the size of what was to come wrote this."""
+    return size in (0, 0xFFFFFFFF) or 0x7FFFF000 <= size <= 0x7FFFFFFF
 
 
 class _Stream(io.BytesIO):
