@@ -83,6 +83,22 @@ def test_what_is_no_mesh(tmp_path):
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("extension", [".obj", ".off"])
+def test_text_that_is_not_utf_8(tmp_path, monkeypatch, extension):
+    """A comment in Latin-1: read, or said what is missing; it is no damage."""
+    trimesh = pytest.importorskip("trimesh")
+    path = tmp_path / f"a{extension}"
+    text = trimesh.Trimesh(CUBE, CUBE_FACES, process=False).export(file_type=extension[1:])
+    at = text.index("\n") + 1
+    path.write_bytes(text[:at].encode() + b"# caf\xe9\n" + text[at:].encode())
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "charset_normalizer", None)
+        with pytest.raises(EncodeError, match=rf"a{extension}: meshes need charset-normalizer, which is not installed: pip install 'doh\[mesh\]'"):
+            signals.read_signal(path, grid=8)
+    pytest.importorskip("charset_normalizer")
+    assert signals.read_signal(path, grid=8)[0].samples.all()
+
+
 @pytest.mark.parametrize("extension", [".ply", ".stl", ".off", ".obj"])
 def test_damaged_meshes(tmp_path, extension):
     """Cut short or changed at random: one clear error, or a mesh that still has an inside."""

@@ -74,6 +74,31 @@ def test_vtk_of_others(tmp_path):
     assert signals.read_signal(tmp_path / "b.vtk")[0].samples.tolist() == [[[[0, 1], [4, 5]]], [[[2, 3], [6, 7]]]]
 
 
+def test_vtk_with_more_than_one_array(tmp_path):
+    samples, info = volume("s16")
+    path = tmp_path / "a.vtk"
+    signals.write_signal(path, samples, info)
+    data = path.read_bytes()
+    about, second = b"METADATA\nCOMPONENT_NAMES\nSCALARS\n\n", b"SCALARS other short 1\nLOOKUP_TABLE default\n" + bytes(240) + b"\n"
+    for rest, word in [
+        (b"", None),
+        (about, None),
+        (about[:-1], None),
+        (b"\n\n", None),
+        (second, "SCALARS"),
+        (about + second, "SCALARS"),
+        (about.replace(b"\n", b"\r\n") + second, "SCALARS"),
+        (second + second, "SCALARS"),
+        (b"VECTORS v float\n" + bytes(1440), "VECTORS"),
+        (about + b"FIELD FieldData 1\n", "FIELD"),
+        (b"CELL_DATA 60\n" + second, "CELL_DATA"),
+    ]:
+        path.write_bytes(data + rest)
+        signal, notes = signals.read_signal(path)
+        assert np.array_equal(signal.samples, samples)
+        assert notes[1:] == ([f"{path}: only the first of its arrays is kept; {word} follow"] if word else [])
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -66,6 +66,8 @@ def read_mesh(path: Path) -> Mesh:
         vertices, faces = np.asarray(mesh.vertices, np.float64), np.asarray(getattr(mesh, "faces", ()), np.int64).reshape(-1, 3)
     except MemoryError:
         raise EncodeError(f"{path}: the mesh does not fit into memory") from None
+    except ImportError as error:  # trimesh asks for what only some files need when it meets one: text that is not UTF-8
+        raise _missing(path, (error.name or first_line(error)).replace("_", "-")) from error
     except Exception as error:  # the readers raise whatever a damaged file brings about
         raise EncodeError(f"{path}: not a mesh that can be read, or damaged ({first_line(error)})") from error
     if not len(faces) or faces.min() < 0 or faces.max() >= len(vertices):

@@ -42,13 +42,16 @@ def read(path: Path) -> tuple[Signal, list[str]]:
     """
     data = read_bytes(path)
     try:
-        samples = _read_vtk(data) if path.suffix.lower() == ".vtk" else _read_nifti(path, data)
+        samples, others = _read_vtk(data) if path.suffix.lower() == ".vtk" else (_read_nifti(path, data), None)
     except EncodeError as error:
         raise EncodeError(f"{path}: {error}") from error
     except MemoryError:
         raise EncodeError(f"{path}: the volume does not fit into memory") from None
+    notes = [f"{path}: only the samples are kept, not their places, sizes and names"]
+    if others:
+        notes.append(f"{path}: only the first of its arrays is kept; {others} follow")
     try:
-        return Signal(samples, "volume", _TYPE_OF[samples.dtype]), [f"{path}: only the samples are kept, not their places, sizes and names"]
+        return Signal(samples, "volume", _TYPE_OF[samples.dtype]), notes
     except EncodeError as error:
         raise EncodeError(f"{path}: {error}") from error
 
@@ -115,7 +118,12 @@ _VTK_HEADER = re.compile(
 )
 
 
-def _read_vtk(data: bytes) -> np.ndarray:
+#: What may follow an array: another one.
+_VTK_MORE = re.compile(rb"(SCALARS|COLOR_SCALARS|VECTORS|NORMALS|TENSORS|TEXTURE_COORDINATES|FIELD|POINT_DATA|CELL_DATA)\s")
+
+
+def _read_vtk(data: bytes) -> tuple[np.ndarray, str | None]:
+    """The first array of a file, and what VTK calls the next one, if there is one."""
     header = _VTK_HEADER.match(data)
     dimensions = re.search(rb"DIMENSIONS[ \t]+(\d{1,9})[ \t]+(\d{1,9})[ \t]+(\d{1,9})\s", header["geometry"]) if header else None
     if not header or not dimensions:
@@ -130,7 +138,17 @@ def _read_vtk(data: bytes) -> np.ndarray:
     if not size or int(header["points"]) * channels != size or len(data) - header.end() < size * dtype.itemsize:
         raise EncodeError(f"the file is damaged or cut short: {' x '.join(map(str, shape))} samples are named, {len(data) - header.end():,} bytes are there")
     values = np.frombuffer(data, dtype.newbyteorder(">"), size, header.end()).reshape(*shape[::-1], channels)
-    return np.ascontiguousarray(values.transpose(2, 1, 0, 3), dtype)
+    return np.ascontiguousarray(values.transpose(2, 1, 0, 3), dtype), _after(data[header.end() + size * dtype.itemsize :])
+
+
+def _after(rest: bytes) -> str | None:
+    """VTK's word for what follows an array, leaving out METADATA on the array itself, which an empty line ends."""
+    rest = rest.lstrip()
+    if rest.startswith(b"METADATA"):
+        end = re.search(rb"\n[ \t\r]*\n", rest)
+        rest = rest[end.end() :].lstrip() if end else b""
+    word = _VTK_MORE.match(rest)
+    return word[1].decode() if word else None
 
 
 def _read_nifti(path: Path, data: bytes) -> np.ndarray:
