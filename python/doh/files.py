@@ -71,7 +71,7 @@ def _replace(target: Path, data: bytes | memoryview) -> None:
     if target.is_dir():
         raise IsADirectoryError(None, "it is a folder")
     mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else None
-    temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.tmp")
+    temporary = target.with_name(f".doh-{secrets.token_hex(8)}.tmp")  # short: the target's name may be as long as the disk allows
     # 0o666 and the umask: the permissions of any newly made file (mkstemp would give 0o600).
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:

@@ -20,6 +20,15 @@ def test_writes_and_leaves_nothing_else(tmp_path):
     assert os.listdir(tmp_path) == ["a.doh"]
 
 
+@pytest.mark.parametrize("name", ["a" * 251 + ".doh", "ä" * 120 + ".doh", "漢" * 83 + ".doh"], ids=["1", "2", "3"])  # by bytes a letter
+def test_a_name_as_long_as_the_disk_allows(tmp_path, name):
+    """The limit is one of bytes, and the temporary name has to keep to it as well."""
+    assert 240 < len(os.fsencode(name)) <= 255
+    files.write_atomic(tmp_path / name, b"one")
+    files.write_atomic(tmp_path / name, b"two")
+    assert os.listdir(tmp_path) == [name] and (tmp_path / name).read_bytes() == b"two"
+
+
 def test_permissions_follow_the_umask_and_then_the_old_file(tmp_path):
     path = tmp_path / "a.doh"
     old = os.umask(0o027)
