@@ -13,6 +13,7 @@ from statistics import fmean, stdev
 import numpy as np
 from _experiments import Cell, Experiment, short
 from _rd_report import table as markdown_table
+from _rd_report import whole_seconds
 
 import doh
 from doh.signal import Signal
@@ -144,7 +145,7 @@ def _table(found: Found, columns: list[str]) -> tuple:
         network = [f"{about['width']} x {about['depth']}", *(f"{about[key]:,}" for key in ("weights", "latents", "parameters"))]
         figures = [[record["results"][column] for _, record in mine if column in record["results"]] for column in columns]
         cells = [written(values, digits_of(column)) if values else "-" for column, values in zip(columns, figures)]
-        rows.append([label, *network, *cells, f"{fmean(record['processor_seconds'] for _, record in mine):.0f}"])
+        rows.append([label, *network, *cells, f"{fmean(whole_seconds(record, 'processor_seconds') for _, record in mine):.0f}"])
     return ("table", head, rows)
 
 

@@ -212,6 +212,13 @@ def config_of(cell: Cell, signal: Signal, **running: Any) -> Config:
     return base.replace(**settings, seed=cell.seed, **running)
 
 
+def tuning_of(cell: Cell, **running: Any) -> Config:
+    """The settings of the fine-tuning in a cell of `distil`: its option `tune`, of its option `preset`, with its options `generator` and `epochs`."""
+    options = cell.options
+    base = Config.from_preset(options["preset"]) if "preset" in options else Config()
+    return base.replace(**{**options.get("tune", {}), "generator": options["generator"], "epochs": options["epochs"]}, seed=cell.seed, **running)
+
+
 def kept(config: Config) -> dict[str, Any]:
     """The settings that are part of a record."""
     return {key: value for key, value in config.to_dict().items() if key not in APART}
@@ -238,13 +245,21 @@ STEP_SECONDS, WEIGHT_SECONDS, ENTRY_SECONDS = 4e-4, 7e-11, 4e-9
 
 
 def estimate(cell: Cell, signal: Signal) -> float:
-    """About how many seconds of one core the cell takes."""
+    """About how many seconds of one core the cell takes; what inverts a network in `distil` is not counted."""
     config = config_of(cell, signal)
     if cell.measure == "variance":
         return 1.0
     found = plan(signal, config)
+    seconds = _training(config, signal, found.target.weights, found.latents)
+    if cell.measure == "distil" and cell.options["epochs"]:
+        tune = tuning_of(cell)
+        seconds += sum(_training(tune, signal, found.target.weights, round(share / 100 * found.target.weights)) for share in cell.options["shares"])
+    return seconds
+
+
+def _training(config: Config, signal: Signal, weights: int, latents: int) -> float:
     points = signal.samples.size // signal.channels
     batch = min(config.batch, points)
     steps = config.epochs * -(-points // batch) or config.steps
-    entries = found.latents * found.target.weights if config.generator == "dense" else 0
-    return steps * (STEP_SECONDS + batch * found.target.weights * WEIGHT_SECONDS + entries * ENTRY_SECONDS)
+    entries = latents * weights if config.generator == "dense" else 0
+    return steps * (STEP_SECONDS + batch * weights * WEIGHT_SECONDS + entries * ENTRY_SECONDS)

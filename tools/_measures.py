@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _experiments import Cell, config_of, kept
-from _runs import device_name
+from _experiments import Cell, config_of, kept, tuning_of
+from _runs import device_name, encode_on, first_step
 from torch import Tensor
 
 import doh
@@ -22,6 +22,7 @@ from doh.metrics import bpp, iou, psnr, snr
 from doh.model import TOP
 from doh.signal import Signal
 from doh.train.distil import point
+from doh.train.fit import Progress
 from doh.train.paper_quant import figures, parts_of, round_min_max, tensors_of
 from doh.train.plan import plan
 from doh.train.projection import DenseProjection, Projection
@@ -55,10 +56,11 @@ def projection_of(generator: str) -> Callable[..., Projection]:
 def measure(cell: Cell, signal: Signal, folder: Path, name: str, running: dict[str, Any]) -> dict[str, Any]:
     """The cell's record, without its key. Files that it makes lie in `folder` and begin with `name`. Raises EncodeError."""
     config = config_of(cell, signal, **running)
+    device = device_name(config.device)
     started, processor = time.perf_counter(), time.process_time()
     found = MEASURES[cell.measure](cell, signal, config, folder, name)
     times = {"seconds": time.perf_counter() - started, "processor_seconds": time.process_time() - processor}
-    origin = {"device": device_name(config.device), "threads": config.cores, "version": doh.__version__}
+    origin = {"device": device, "threads": config.cores, "version": doh.__version__}
     return {"schema": SCHEMA, **cell.definition, **found, **times, **origin, "encoder_settings": kept(config)}
 
 
@@ -82,15 +84,20 @@ def quality(decoded: np.ndarray, signal: Signal) -> dict[str, float]:
 
 
 def file(cell: Cell, signal: Signal, config: Config, folder: Path, name: str) -> dict[str, Any]:
-    """Encodes, writes, reads and decodes: the file's bytes and its quality."""
-    path = folder / f"{name}.doh"
-    write_atomic(path, doh.encode(signal, config=config))
+    """Encodes, writes, reads and decodes: the file's bytes and its quality. A cell that was stopped goes on from its checkpoint, which lies beside the file."""
+    path, checkpoint, steps = folder / f"{name}.doh", folder / f"{name}.ckpt", [0, 0]
+
+    def note(p: Progress) -> None:
+        steps[:] = first_step(p), p.step
+
+    write_atomic(path, encode_on(signal, config, checkpoint, note))
+    checkpoint.unlink(missing_ok=True)
     info, size = doh.read_info(path), path.stat().st_size
     found = {"bytes": size, "bpp": bpp(size, info.points), **quality(doh.decode(path, threads=config.cores), signal)}
     biases = info.depth * info.width + info.channels
     network = {"width": info.width, "depth": info.depth, "frequencies": info.frequencies, "weights": info.weights, "biases": biases}
-    about = {"latents": info.latents, **network, "parameters": info.latents + biases, "steps": config.steps, "points": info.points}
-    return {"results": found, **about, "file": path.name}
+    about = {"latents": info.latents, **network, "parameters": info.latents + biases, "steps": steps[1], "points": info.points}
+    return {"results": found, **about, "from_step": steps[0], "file": path.name}
 
 
 def rounding(cell: Cell, signal: Signal, config: Config, folder: Path, name: str) -> dict[str, Any]:
@@ -131,8 +138,7 @@ def distil(cell: Cell, signal: Signal, config: Config, folder: Path, name: str) 
     mlp = trained(signal, config.replace(finish=0))
     options, weights = cell.options, mlp.plan.target.weights
     found = {"mlp": psnr_of(mlp), "mlp_parameters": weights + mlp.plan.target.biases}
-    base = Config.from_preset(options["preset"]) if "preset" in options else Config()
-    tune = base.replace(**options.get("tune", {}), seed=cell.seed, device=config.device, threads=config.threads)
+    tune = tuning_of(cell, device=config.device, threads=config.threads)
     for share in options["shares"]:
         started = time.perf_counter()
         got = point(mlp, round(share / 100 * weights), options["generator"], tune, options["epochs"])

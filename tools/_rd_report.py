@@ -124,7 +124,7 @@ def _opening(summary: dict, results: Results) -> str:
         lines.append(f"Not finished, so not in any mean: {', '.join(summary['unfinished'])}.")
     encodes = [results.own[image, rate] for image in summary["images"] for rate in summary["rates"]]
     if encodes:
-        image_seconds = sum(_whole_seconds(record) for record in encodes) / count
+        image_seconds = sum(whole_seconds(record) for record in encodes) / count
         where = ", ".join(sorted({record["device"] for record in encodes}))
         lines.append(
             f"Encoding one image at all rates took {clock(image_seconds)} on average ({where}); 24 such images would take {clock(24 * image_seconds)}."
@@ -136,9 +136,9 @@ def _opening(summary: dict, results: Results) -> str:
     return "\n".join(lines + summary["problems"])
 
 
-def _whole_seconds(record: dict, key: str = "seconds") -> float:
+def whole_seconds(record: dict, key: str = "seconds") -> float:
     """Of an encode; if it was resumed, as if its last part had been all of it."""
-    done = record["steps"] - record["from_step"]
+    done = record["steps"] - record.get("from_step", 0)
     return record[key] * (record["steps"] / done if done else 1)
 
 
@@ -155,7 +155,7 @@ def _mean_table(summary: dict, results: Results) -> str:
             lacking = {"not measured": sum(not f for f in found), "do not fit": sum(bool(f) and not f["bytes"] for f in found)}
             others.append(", ".join(f"{count} of {len(own)} {what}" for what, count in lacking.items() if count) or f"{fmean(psnrs):.2f}")
         figures = [f"{rate:g}", f"{fmean(p['bytes'] for p in own):,.0f}", f"{fmean(p['bpp'] for p in own):.4f}", f"{fmean(p['psnr'] for p in own):.2f}"]
-        times = [f"{fmean(_whole_seconds(p, key) for p in own):.0f}" for key in ("seconds", "processor_seconds")]
+        times = [f"{fmean(whole_seconds(p, key) for p in own):.0f}" for key in ("seconds", "processor_seconds")]
         rows.append([*figures, *others, *times])
     return table(head, rows) + "\n\nBeside doh: each codec's best file of every image that is no larger than doh's."
 
@@ -186,7 +186,7 @@ def _file_table(results: Results) -> str:
     rows = []
     for (image, rate), own in sorted(results.own.items()):
         found = results.matched.get((image, rate), {})
-        network = [f"{own['latents']:,}", f"{own['width']} x {own['depth']}", f"{own['steps']:,}", f"{_whole_seconds(own):.0f}"]
+        network = [f"{own['latents']:,}", f"{own['width']} x {own['depth']}", f"{own['steps']:,}", f"{whole_seconds(own):.0f}"]
         figures = [image, f"{rate:g}", f"{own['bytes']:,}", f"{own['bpp']:.4f}", f"{own['psnr']:.2f}"]
         rows.append([*figures, *network, *(_cell(found.get(r.key)) for r in rivals)])
     return table(head, rows)

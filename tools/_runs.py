@@ -6,12 +6,18 @@ import fcntl
 import hashlib
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import doh
+from doh.codec import Source
+from doh.config import Config
+
+if TYPE_CHECKING:
+    from doh.train.fit import Progress
 
 
 def say(text: str) -> None:
@@ -44,14 +50,36 @@ def encoder_digest() -> str:
     return digest(b"".join(path.read_bytes() for path in paths))
 
 
+def encode_on(source: Source, config: Config, checkpoint: Path, progress: Callable[[Progress], None]) -> bytes:
+    """doh.encode() that goes on from `checkpoint` if it lies there; one of another training is dropped, with a remark. Raises EncodeError, OSError."""
+    from doh.codec import encode
+
+    try:
+        return encode(source, config=config, progress=progress, checkpoint=checkpoint, resume=True)
+    except doh.EncodeError as error:
+        if not str(error).startswith(str(checkpoint)):  # every error of a checkpoint names it first
+            raise
+        say(f"begun anew: {error}")
+    checkpoint.unlink()
+    return encode(source, config=config, progress=progress, checkpoint=checkpoint, resume=True)
+
+
+def first_step(p: Progress) -> int:
+    """Where the training that gives this report began: 0, or the step of the checkpoint that it went on from."""
+    return p.step - round(p.rate * p.elapsed_s)
+
+
 def device_name(name: str) -> str:
-    """In words, of a setting `device`."""
+    """In words, of a setting `device`. Raises EncodeError for one that is not there."""
     import torch
 
-    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+    from doh.train.run import device_of
+
+    device = device_of(name)
+    if device.type == "cpu":
         try:
             lines = Path("/proc/cpuinfo").read_text().splitlines()
             return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
         except (OSError, StopIteration):
             return platform.machine()
-    return torch.cuda.get_device_name(None if name == "auto" else name)
+    return torch.cuda.get_device_name(device)

@@ -239,7 +239,8 @@ FIELDS |= {"seconds": float, "processor_seconds": float, "device": str, "version
 
 
 def check_schema(record: dict) -> None:
-    assert set(FIELDS) <= set(record) <= {*FIELDS, "file"} and record["schema"] == 1
+    more = {"file", "from_step"} if record["measure"] == "file" else set()
+    assert set(record) == {*FIELDS, *more} and record["schema"] == 1
     for field, kind in FIELDS.items():
         assert type(record[field]) is kind, field
     assert all(type(value) in (int, float) for value in record["results"].values())
@@ -247,8 +248,75 @@ def check_schema(record: dict) -> None:
 
 def test_every_field_is_documented():
     text = (TOOLS.parent / "docs" / "experiments.md").read_text()
-    for field in [*FIELDS, "file"]:
+    for field in [*FIELDS, "file", "from_step"]:
         assert f"`{field}`" in text, field
+
+
+@needs["torch"]
+def test_stopped_cell_goes_on(program, folder, monkeypatch, capsys):
+    """Ctrl-C inside an encode: the same command goes on from its checkpoint, to the bytes of a run in one piece. What is no checkpoint of it is dropped."""
+    import doh.codec
+    import doh.train.fit
+
+    monkeypatch.setattr(doh.train.fit, "REPORT_SECONDS", 0)
+    real = doh.codec.encode
+
+    def stopped(*args, progress, **kwargs):
+        def interrupt(p):
+            progress(p)
+            if p.step == 4:
+                raise KeyboardInterrupt
+
+        return real(*args, progress=interrupt, **kwargs)
+
+    command, files = words(folder, "run", "sizes", "--seeds", "1", "--images", "1"), folder / "out" / "files"
+    with monkeypatch.context() as patch:
+        patch.setattr(doh.codec, "encode", stopped)
+        assert program.main(command) == 130
+    assert [path.suffix for path in files.iterdir()] == [".ckpt"]
+    assert program.main(command) == 0
+    first, second = records(folder)
+    assert (first["from_step"], first["steps"], second["from_step"], second["steps"]) == (4, 6, 0, 6)
+    assert {path.suffix for path in files.iterdir()} == {".doh"}
+    cells = load("sizes", "quick", folder=folder / "defined", seeds=1, images=["1"]).cells
+    signal = read(folder, cells[0].signal)
+    assert (files / first["file"]).read_bytes() == real(signal, config=_experiments.config_of(cells[0], signal, device="cpu"))
+    # something else under that name
+    (folder / "out" / "records.jsonl").unlink()
+    (files / f"{first['key']}.ckpt").write_bytes(b"nonsense")
+    capsys.readouterr()
+    assert program.main(command) == 0 and "begun anew: " in capsys.readouterr().err
+    assert [record["from_step"] for record in records(folder)] == [0, 0]
+
+
+@needs["torch"]
+def test_steps_are_those_that_were_taken(program, folder):
+    """Of passes too: 24 x 32 points in batches of 300 are three steps a pass. The processor may be named with its number."""
+    path = folder / "defined" / "sizes.toml"
+    path.write_text(SIZES.replace("steps = 6 ", "epochs = 2, batch = 300, steps = 99 "))
+    assert program.main([*words(folder, "run", "sizes", "--seeds", "1", "--images", "1"), "--device", "cpu:0"]) == 0
+    assert [record["steps"] for record in records(folder)] == [6, 6] and all(record["device"] for record in records(folder))
+
+
+@needs["torch"]
+def test_a_device_that_is_not_there_is_named_before_the_training(program, folder, monkeypatch, capsys):
+    import doh.codec
+
+    monkeypatch.setattr(doh.codec, "encode", lambda *_, **__: pytest.fail("trained"))
+    assert program.main([*words(folder, "run", "sizes"), "--device", "cuda:77"]) == 1 and "cuda:77" in capsys.readouterr().err
+
+
+def test_estimates_of_distil_count_the_fine_tuning(folder):
+    """100 steps of the network, then 50 of each share, whose dense matrices cost more the more latents there are."""
+    text = ROUNDING.replace('measure = "rounding"', 'measure = "distil"').replace("steps = 60", "steps = 100")
+    options = 'options = { shares = [50, 100], generator = "dense", epochs = 25, tune = { batch = 400 } }'
+    (folder / "defined" / "distil.toml").write_text(text.replace("options = { levels = [8, 4] }", options))
+    cell = load("distil", "quick", folder=folder / "defined").cells[0]
+    signal = read(folder, cell.signal)
+    weights = 2 * 8 + 8 * 8 + 8 * 3
+    step = [_experiments.STEP_SECONDS + batch * weights * _experiments.WEIGHT_SECONDS for batch in (768, 400)]
+    wanted = 100 * step[0] + 2 * 50 * step[1] + 50 * (52 + 104) * weights * _experiments.ENTRY_SECONDS
+    assert _experiments.estimate(cell, signal) == pytest.approx(wanted)
 
 
 @needs["torch"]
@@ -290,8 +358,8 @@ def record_by_hand(folder: Path, cell: _experiments.Cell, psnr: float) -> None:
     config = _experiments.config_of(cell, signal)
     found = _experiments.plan(signal, config)
     record = {"width": found.target.width, "depth": found.target.depth, "frequencies": found.target.frequencies, "latents": found.latents}
-    record |= {"weights": found.target.weights, "parameters": found.latents + found.target.biases, "processor_seconds": 1.0, "encoder": "e", "file": "none"}
-    record |= {"results": {"bytes": 290, "psnr": psnr}, **cell.definition, "encoder_settings": _experiments.kept(config)}
+    record |= {"weights": found.target.weights, "parameters": found.latents + found.target.biases, "steps": 6, "processor_seconds": 1.0, "encoder": "e"}
+    record |= {"results": {"bytes": 290, "psnr": psnr}, **cell.definition, "encoder_settings": _experiments.kept(config), "file": "none"}
     Records(folder / "out" / "records.jsonl").add(cell.key(digest(signal.samples.tobytes())), record)
 
 

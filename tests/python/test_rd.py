@@ -346,6 +346,54 @@ def test_interrupted_inside_an_encode(program, folder, monkeypatch, capsys):
 
 
 @bench
+def test_a_checkpoint_of_another_picture_is_dropped(program, folder, monkeypatch, capsys):
+    """Another picture of the same name, after an interrupted encode in the same folder."""
+    pytest.importorskip("torch")
+    import doh
+
+    monkeypatch.setattr(program, "RIVAL_BPP", (2.5, 5.0))
+    words, out = arguments(folder, "--images", "1", "--rivals"), folder / "out"
+    out.mkdir()
+    other = pixels(folder / "kodak" / "kodim02.png")
+    session = program.Session(program.parse(words), program.Config(steps=12, device="cpu"), program.find_images(folder, ["1"]), out)
+    checkpoint = Path(f"{session.path('kodim01', 2.5, '.doh')}.ckpt")
+    doh.encode(other, bytes=480, steps=12, device="cpu", checkpoint=checkpoint, checkpoint_seconds=0)
+    assert checkpoint.exists()
+    assert program.main(words) == 0 and "begun anew: " in (printed := capsys.readouterr()).err and "another signal" in printed.err
+    assert not list(out.glob("*.ckpt")) and [f["from_step"] for f in json.loads((out / "report.json").read_text())["files"]] == [0, 0]
+
+
+@bench
+def test_files_of_others_are_made_once(program, folder, monkeypatch):
+    """A second call encodes and writes none of them, but for one that is gone."""
+    pytest.importorskip("torch")
+    monkeypatch.setattr(program, "RIVAL_BPP", (2.5, 5.0))
+    words, out = arguments(folder, "--images", "1", "--rivals", "jpeg2000"), folder / "out"
+    assert program.main(words) == 0
+    before = {path: path.stat().st_mtime_ns for path in out.glob("*.j2k")}
+    gone = min(before)
+    data = gone.read_bytes()
+    assert len(before) == 2
+    with monkeypatch.context() as patch:
+        patch.setattr(_image_codecs.Search, "file", lambda *_: pytest.fail("encoded again"))
+        assert program.main(words) == 0 and before == {path: path.stat().st_mtime_ns for path in out.glob("*.j2k")}
+    gone.unlink()
+    assert program.main(words) == 0 and gone.read_bytes() == data
+
+
+@bench
+def test_steps_count_where_the_settings_have_epochs(program, folder):
+    pytest.importorskip("torch")
+    assert program.main(arguments(folder, "--images", "1", "--rivals", "--bpp", "2.5", "--set", "epochs=7", "--device", "cpu:0")) == 0
+    (record,) = json.loads((folder / "out" / "report.json").read_text())["files"]
+    assert record["steps"] == 12 and record["settings"]["epochs"] == 0 and record["device"]
+
+
+def test_a_budget_is_never_none(program):
+    assert [program.budget_of(rate, np.zeros((10, 16, 3), np.uint8)) for rate in (1, 0.1, 1e-6)] == [20, 2, 1]
+
+
+@bench
 def test_what_cannot_be_encoded_is_named(program, folder, capsys):
     pytest.importorskip("torch")
     assert program.main(arguments(folder, "--images", "1", "--rivals", "--bpp", "0.05", "2.5")) == 1
@@ -354,11 +402,13 @@ def test_what_cannot_be_encoded_is_named(program, folder, capsys):
 
 
 @bench
-def test_mistakes_are_named(program, folder, capsys):
+def test_mistakes_are_named(program, folder, capsys, monkeypatch):
     run = program.main
     assert run(["--data", str(folder / "none")]) == 1 and "--data is to name the folder" in capsys.readouterr().err
     assert run(arguments(folder, "--images", "1-3")) == 1 and "kodim03" in capsys.readouterr().err
     assert run(arguments(folder, "--set", "bytes=9")) == 1 and "bytes is what --bpp sets" in capsys.readouterr().err
     assert run(arguments(folder, "--set", "omeg=9")) == 1 and "omega" in capsys.readouterr().err
+    monkeypatch.setattr(program, "load", lambda path: pytest.fail("an image was read"))
+    assert run(arguments(folder, "--preset", "inric")) == 1 and "--set rounding=nearest" in capsys.readouterr().err
     with program.alone(folder):
         assert run([*arguments(folder), "--out", str(folder)]) == 1 and "another rd_kodak" in capsys.readouterr().err
