@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
@@ -87,6 +90,23 @@ def test_every_point_once_in_a_pass():
     seen = torch.cat([run.draw() for _ in range(run.pass_steps)])
     assert run.pass_steps == 4 and sorted(seen.tolist()) == list(range(192))
     assert not torch.equal(torch.cat([run.draw() for _ in range(4)]), seen)
+
+
+@pytest.mark.parametrize("engine", ["auto", "eager"])
+@pytest.mark.parametrize("steps", [0, 2])
+def test_a_run_that_nobody_holds_is_freed_at_once(engine, steps):
+    Run(picture(), QUICK)  # torch leaves something behind when it is first used
+    run = Run(picture(), QUICK.replace(engine=engine, steps=steps))
+    for _ in range(steps):
+        run.train(Workers(1, None))
+    kept = weakref.ref(run), weakref.ref(run.samples), weakref.ref(run.encoding.tables[0])
+    gc.collect()
+    gc.disable()
+    try:
+        del run
+        assert [each() for each in kept] == [None] * 3
+    finally:
+        gc.enable()
 
 
 def test_epochs_set_the_steps():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from contextlib import nullcontext
 from math import prod
 from types import SimpleNamespace
@@ -82,6 +84,23 @@ def test_a_group_of_one_is_a_signal_alone(step):
 
 def _matrices(flat: torch.Tensor) -> list[torch.Tensor]:
     return [w.view(-1, *s) for w, s in zip(flat.split([prod(s) for s in TARGET.layer_shapes], 1), TARGET.layer_shapes, strict=True)]
+
+
+@pytest.mark.parametrize("step", ["eager", COMPILED])
+@pytest.mark.parametrize("used", [False, True])
+def test_a_group_that_nobody_holds_is_freed_at_once(step, used):
+    group = Group()
+    gradient = GroupGradient(TARGET, group.encodings, group.samples, RANGES, [step])
+    if used:
+        gradient(group.points, *group.parameters)
+    assert gradient.step.name == step
+    kept = weakref.ref(gradient), weakref.ref(group.samples[0]), weakref.ref(group.encodings[0])
+    gc.disable()
+    try:
+        del gradient, group
+        assert [each() for each in kept] == [None] * 3
+    finally:
+        gc.enable()
 
 
 def test_groups_of_what_does_not_fit_together_are_refused():

@@ -48,13 +48,9 @@ class FirstThatRuns:
     """
 
     def __init__(self, steps: Sequence[tuple[str, Callable[[], Callable[..., tuple[Tensor, list[Tensor]]]]]]) -> None:
-        self.steps = list(steps)
+        self.steps = list(steps)  # until one has run
+        self.name = self.steps[0][0] if steps else ""  # of the step in use, or the one to be tried next
         self.ready: Callable[..., tuple[Tensor, list[Tensor]]] | None = None
-
-    @property
-    def name(self) -> str:
-        """Of the step in use, or the one to be tried next."""
-        return self.steps[0][0]
 
     def __call__(self, *arguments: Any) -> tuple[Tensor, list[Tensor]]:
         while self.ready is None:
@@ -66,9 +62,11 @@ class FirstThatRuns:
                 if len(self.steps) == 1:
                     raise
                 del self.steps[0]
+                self.name = self.steps[0][0]
                 text = (str(error).strip().splitlines() or [""])[0]
                 warnings.warn(f"the training step {name!r} cannot run here, {self.name!r} takes its place ({type(error).__name__}: {text})", stacklevel=2)
                 continue
             self.ready = step
+            self.steps.clear()
             return result
         return self.ready(*arguments)

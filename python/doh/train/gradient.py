@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from math import ceil, prod
 
 import torch
@@ -34,8 +35,14 @@ class BatchGradient:
     def __init__(self, target: Target, encoding: Encoding, samples: Tensor, low: float, top: float, batch: int, fused: bool | Sequence[str] = False) -> None:
         names = fused if not isinstance(fused, bool) else ("compiled",) if fused else ("eager",)
         self.fused = FusedGradient(target, encoding, samples, low, top) if names[0] == "compiled" else None
-        self.target, self.encoding, self.samples, self.low, self.top, self.batch = target, encoding, samples, low, top, batch
-        makers: dict[str, Callable[[], Step]] = {"triton": self._triton, "graph": self._graph, "eager": self._eager}
+        self.low, self.top = low, top
+        # the makers do not know this object: what refers to itself is freed late
+        data = target, encoding, samples, low, top
+        makers: dict[str, Callable[[], Step]] = {
+            "triton": partial(_triton, *data),
+            "graph": partial(_graph, *data, batch),
+            "eager": partial(_Eager, *data, batch),
+        }
         self.step = FirstThatRuns([(name, makers[name]) for name in names if name in makers])
 
     def __call__(self, points: Tensor, weights: Sequence[Tensor], biases: Tensor, output_bias: Tensor, workers: Workers) -> tuple[Tensor, list[Tensor]]:
@@ -44,29 +51,28 @@ class BatchGradient:
             return self.fused(points, weights, biases, output_bias, workers.threads)
         return self.step(points, weights, biases, output_bias, workers)
 
-    def _triton(self) -> Step:
-        from doh.train.triton_step import TritonGradient
 
-        step = TritonGradient(self.target, self.encoding, self.samples, self.low, self.top)
-        return lambda points, weights, biases, output_bias, workers: step(points, weights, biases, output_bias)
+def _triton(target: Target, encoding: Encoding, samples: Tensor, low: float, top: float) -> Step:
+    from doh.train.triton_step import TritonGradient
 
-    def _graph(self) -> Step:
-        eager = _Eager(self)
-        graph = Graphed(lambda points, biases, output_bias, *weights: eager(points, weights, biases, output_bias, Workers(1, None)))
-        device = self.samples.device
-        return lambda points, weights, biases, output_bias, workers: graph(points.to(device, non_blocking=True), biases, output_bias, *weights)
+    step = TritonGradient(target, encoding, samples, low, top)
+    return lambda points, weights, biases, output_bias, workers: step(points, weights, biases, output_bias)
 
-    def _eager(self) -> Step:
-        return _Eager(self)
+
+def _graph(target: Target, encoding: Encoding, samples: Tensor, low: float, top: float, batch: int) -> Step:
+    eager = _Eager(target, encoding, samples, low, top, batch)
+    graph = Graphed(lambda points, biases, output_bias, *weights: eager(points, weights, biases, output_bias, Workers(1, None)))
+    device = samples.device
+    return lambda points, weights, biases, output_bias, workers: graph(points.to(device, non_blocking=True), biases, output_bias, *weights)
 
 
 class _Eager:
     """The gradient by torch, in pieces on the CPU. Neither the pieces nor the order of their sum depend on the number of threads."""
 
-    def __init__(self, of: BatchGradient) -> None:
-        self.of, target, self.device = of, of.target, of.samples.device
-        self.chunk = min(CHUNK, of.batch) if self.device.type == "cpu" else of.batch
-        self.pieces = ceil(of.batch / self.chunk)
+    def __init__(self, target: Target, encoding: Encoding, samples: Tensor, low: float, top: float, batch: int) -> None:
+        self.target, self.encoding, self.samples, self.low, self.top, self.device = target, encoding, samples, low, top, samples.device
+        self.chunk = min(CHUNK, batch) if self.device.type == "cpu" else batch
+        self.pieces = ceil(batch / self.chunk)
         biases = [(target.depth, target.width), (target.channels,)]
         self.shapes = [*target.layer_shapes, *biases]
         sizes = [prod(shape) for shape in self.shapes]
@@ -77,18 +83,17 @@ class _Eager:
         self.workers: list[Backpropagation] = []
 
     def __call__(self, points: Tensor, weights: Sequence[Tensor], biases: Tensor, output_bias: Tensor, workers: Workers) -> tuple[Tensor, list[Tensor]]:
-        of = self.of
         pieces = points.split(self.chunk)
-        total = len(points) * of.target.channels
+        total = len(points) * self.target.channels
         count = min(workers.threads, len(pieces))
         while len(self.workers) < count:
-            self.workers.append(Backpropagation(of.target, self.chunk, self.device))
+            self.workers.append(Backpropagation(self.target, self.chunk, self.device))
 
         def work(worker: int) -> None:
             for i in range(worker, len(pieces), count):
                 piece = pieces[i].to(self.device, non_blocking=True)
-                wanted = (of.samples[piece].to(torch.float32) - of.low) / of.top
-                inputs = of.encoding(piece)
+                wanted = (self.samples[piece].to(torch.float32) - self.low) / self.top
+                inputs = self.encoding(piece)
                 self.errors[i] = self.workers[worker](inputs, wanted, weights, biases, output_bias, self.views[i], 1 / total)
 
         workers.run(work, count)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import prod
 
 import torch
@@ -15,6 +16,7 @@ from doh.train.graphs import Graphed
 from doh.train.siren import Encoding, siren_gradient
 
 Step = Callable[..., tuple[Tensor, list[Tensor]]]
+Ranges = Sequence[tuple[float, float]]
 
 
 class GroupGradient:
@@ -36,7 +38,7 @@ class GroupGradient:
         target: Target,
         encodings: Sequence[Encoding],
         samples: Sequence[Tensor],
-        ranges: Sequence[tuple[float, float]],
+        ranges: Ranges,
         steps: Sequence[str] = ("eager",),
         threads: int = 1,
     ) -> None:
@@ -44,9 +46,14 @@ class GroupGradient:
             raise ValueError(f"{len(encodings)} encodings, {len(samples)} arrays of samples and {len(ranges)} ranges: one of each for every signal")
         if len({(s.dtype, s.device) for s in samples}) > 1:
             raise ValueError("the signals of a group have samples of one type on one device")
-        self.target, self.encodings, self.samples, self.ranges, self.threads = target, encodings, samples, ranges, threads
-        self.device = samples[0].device
-        makers: dict[str, Callable[[], Step]] = {"compiled": self._compiled, "triton": self._triton, "graph": self._graph, "eager": lambda: self._eager}
+        # the makers do not know this object: what refers to itself is freed late
+        data = target, encodings, samples, ranges
+        makers: dict[str, Callable[[], Step]] = {
+            "compiled": partial(_compiled, *data, threads),
+            "triton": partial(_triton, *data),
+            "graph": partial(_graph, *data),
+            "eager": lambda: partial(_eager, *data),
+        }
         self.step = FirstThatRuns([(name, makers[name]) for name in steps])
 
     def __call__(self, points: Tensor, weights: Tensor, biases: Tensor, output_bias: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -56,29 +63,42 @@ class GroupGradient:
         """
         return self.step(points, weights, biases, output_bias)
 
-    def _triton(self) -> Step:
-        from doh.train.triton_step import TritonGroup
 
-        return TritonGroup(self.target, self.encodings, self.samples, self.ranges)
+def _triton(target: Target, encodings: Sequence[Encoding], samples: Sequence[Tensor], ranges: Ranges) -> Step:
+    from doh.train.triton_step import TritonGroup
 
-    def _compiled(self) -> Step:
-        alone = [FusedGradient(self.target, e, s, *r) for e, s, r in zip(self.encodings, self.samples, self.ranges)]
+    return TritonGroup(target, encodings, samples, ranges)
 
-        def step(points: Tensor, weights: Tensor, biases: Tensor, output_bias: Tensor) -> tuple[Tensor, list[Tensor]]:
-            results = [one(p, [w], b, o, self.threads) for one, p, w, b, o in zip(alone, points, weights, biases, output_bias)]
-            return torch.stack([loss for loss, _ in results]), [torch.stack(parts) for parts in zip(*(grads for _, grads in results))]
 
-        return step
+def _compiled(target: Target, encodings: Sequence[Encoding], samples: Sequence[Tensor], ranges: Ranges, threads: int) -> Step:
+    alone = [FusedGradient(target, e, s, *r) for e, s, r in zip(encodings, samples, ranges)]
 
-    def _graph(self) -> Step:
-        graph = Graphed(self._eager)
-        return lambda points, *parameters: graph(points.to(self.device, non_blocking=True), *parameters)
+    def step(points: Tensor, weights: Tensor, biases: Tensor, output_bias: Tensor) -> tuple[Tensor, list[Tensor]]:
+        results = [one(p, [w], b, o, threads) for one, p, w, b, o in zip(alone, points, weights, biases, output_bias)]
+        return torch.stack([loss for loss, _ in results]), [torch.stack(parts) for parts in zip(*(grads for _, grads in results))]
 
-    def _eager(self, points: Tensor, weights: Tensor, biases: Tensor, output_bias: Tensor) -> tuple[Tensor, list[Tensor]]:
-        points, target = points.to(self.device, non_blocking=True), self.target
-        inputs = torch.stack([encoding(p) for encoding, p in zip(self.encodings, points)])
-        wanted = torch.stack([(s[p].to(torch.float32) - low) / top for s, p, (low, top) in zip(self.samples, points, self.ranges)])
-        parts = weights.split([prod(shape) for shape in target.layer_shapes], 1)
-        matrices = [part.view(len(points), *shape) for part, shape in zip(parts, target.layer_shapes)]
-        losses, grads, bias_grad, output_grad = siren_gradient(inputs, wanted, matrices, biases, output_bias, 1 / (points.shape[1] * target.channels))
-        return losses, [torch.cat([g.flatten(1) for g in grads], 1), bias_grad, output_grad]
+    return step
+
+
+def _graph(target: Target, encodings: Sequence[Encoding], samples: Sequence[Tensor], ranges: Ranges) -> Step:
+    graph, device = Graphed(partial(_eager, target, encodings, samples, ranges)), samples[0].device
+    return lambda points, *parameters: graph(points.to(device, non_blocking=True), *parameters)
+
+
+def _eager(
+    target: Target,
+    encodings: Sequence[Encoding],
+    samples: Sequence[Tensor],
+    ranges: Ranges,
+    points: Tensor,
+    weights: Tensor,
+    biases: Tensor,
+    output_bias: Tensor,
+) -> tuple[Tensor, list[Tensor]]:
+    points = points.to(samples[0].device, non_blocking=True)
+    inputs = torch.stack([encoding(p) for encoding, p in zip(encodings, points)])
+    wanted = torch.stack([(s[p].to(torch.float32) - low) / top for s, p, (low, top) in zip(samples, points, ranges)])
+    parts = weights.split([prod(shape) for shape in target.layer_shapes], 1)
+    matrices = [part.view(len(points), *shape) for part, shape in zip(parts, target.layer_shapes)]
+    losses, grads, bias_grad, output_grad = siren_gradient(inputs, wanted, matrices, biases, output_bias, 1 / (points.shape[1] * target.channels))
+    return losses, [torch.cat([g.flatten(1) for g in grads], 1), bias_grad, output_grad]
