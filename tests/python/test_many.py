@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import signal
 import sys
 import threading
+import traceback
+import weakref
 
 import numpy as np
 import pytest
@@ -21,12 +24,23 @@ from safetensors import safe_open  # noqa: E402
 from doh.config import Config  # noqa: E402
 from doh.train import fit as fit_module  # noqa: E402
 from doh.train import many as many_module  # noqa: E402
+from doh.train import together  # noqa: E402
 from doh.train.many import Crew, Many, Projections  # noqa: E402
 from doh.train.run import Run  # noqa: E402
 
 RNG = np.random.default_rng(0)
 IMAGES = [RNG.integers(0, 256, (10, 14, 3), np.uint8) for _ in range(5)]
 QUICK = {"latents": 60, "steps": 25, "batch": 64, "device": "cpu"}
+
+
+@pytest.fixture
+def no_gc():
+    """What refers to itself stays."""
+    doh.encode(IMAGES[0], **QUICK)  # torch leaves some such things behind when it is first used
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.mark.parametrize("engine", ["auto", "eager"])
@@ -54,6 +68,67 @@ def test_failures_stay_apart(tmp_path):
     assert results[0] == doh.encode(IMAGES[0], **QUICK) and results[4] == doh.encode(IMAGES[1], **QUICK)
     assert [type(r) for r in results[1:4]] == [doh.files.FileError, EncodeError, RuntimeError]
     assert [heard[i] for i in range(5)] == results
+
+
+FULL = QUICK | {"latents": 0, "bytes": 300, "width": 6, "depth": 2, "frequencies": 2}  # a little more than 114 latents can use
+
+
+@pytest.mark.parametrize("stacks", [False, True])
+def test_signals_that_failed_leave_memory_while_the_others_train(stacks, monkeypatch, no_gc):
+    runs, alive, noted, made = [], [], [], Run.__init__
+
+    def making(run, *arguments):
+        made(run, *arguments)
+        runs.append(weakref.ref(run))
+
+    def hear(number, result):
+        mine = np.zeros(5)
+        noted.append(weakref.ref(mine))
+        alive.append(sum(run() is not None for run in runs))
+        with pytest.raises(EncodeError, match="more than this network can use"):
+            raise result
+
+    monkeypatch.setattr(Run, "__init__", making)
+    if stacks:
+        monkeypatch.setattr(together, "in_stacks", lambda config: True)
+        monkeypatch.setattr(together, "STACK", 2)
+    results = doh.encode_many([lambda i=i: IMAGES[i].copy() for i in range(5)], threads=1, on_result=hear, **FULL)
+    assert len(runs) == 5 and max(alive) <= (4 if stacks else 2)  # those that train, and those whose results were on their way
+    assert not any(run() for run in runs) and not any(mine() is not None for mine in noted)
+    assert [traceback.extract_tb(result.__traceback__)[-1].name for result in results] == ["finished"] * 5
+
+
+def test_errors_let_go_of_variables_and_keep_their_lines(no_gc):
+    held = []
+
+    class Large:
+        def __init__(self):
+            held.append(weakref.ref(self))
+
+    def first():
+        mine = Large()
+        raise KeyError(id(mine))
+
+    def second():
+        mine = Large()
+        try:
+            first()
+        except KeyError as error:
+            raise ValueError(id(mine)) from error
+
+    def third():
+        mine = Large()
+        try:
+            second()
+        except ValueError as error:
+            return error, id(mine)
+
+    error = third()[0]
+    assert [one() is not None for one in held] == [True] * 3
+    many_module.forget_frames(error)
+    assert not any(one() for one in held)
+    assert [frame.name for frame in traceback.extract_tb(error.__traceback__)] == ["third", "second"]
+    assert [frame.name for frame in traceback.extract_tb(error.__cause__.__traceback__)] == ["second", "first"]
 
 
 def test_settings_are_those_of_encode(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, SimpleQueue
@@ -21,6 +22,28 @@ T = TypeVar("T")
 
 #: Seconds after which a Ctrl-C is noticed while nothing happens.
 PATIENCE = 0.2
+
+
+def forget_frames(error: BaseException) -> None:
+    """Lets go of the variables that an error holds through its traceback: those of frames that have ended, and of their callers. Its lines stay.
+
+    Else a signal that failed would stay in memory, with all of its training, for as long as its error does.
+    """
+    seen: set[int] = set()
+    left: list[BaseException | None] = [error]
+    while left:
+        each = left.pop()
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        left += [each.__cause__, each.__context__]
+        traceback.clear_frames(each.__traceback__)
+        frame = each.__traceback__.tb_frame if each.__traceback__ else None
+        while frame := frame.f_back if frame else None:
+            try:
+                frame.clear()
+            except RuntimeError:  # it is running, and so are its callers
+                break
 
 
 class Projections:
@@ -91,6 +114,7 @@ class Many(Generic[T]):
         self.events: SimpleQueue[tuple[int, Any, bool]] = SimpleQueue()  # (number, Progress or result, whether it is the result)
         self.stopping = threading.Event()
         self.projections = Projections()
+        self.failed: list[BaseException] = []
 
     def run(self, on_report: Callable[[int, Progress], None], on_result: Callable[[int, T | Exception], None]) -> None:
         """Returns when all have ended. Both functions are called in this thread; a result is what `work` returned or the Exception that it raised.
@@ -118,6 +142,8 @@ class Many(Generic[T]):
                     self.stopping.set()  # before the pools wait for their threads
         finally:
             torch.set_num_threads(before)
+            for error in self.failed:
+                forget_frames(error)  # now that the threads have ended, those that led to the work too
 
     def _listen(self, on_report: Callable[[int, Progress], None], on_result: Callable[[int, T | Exception], None]) -> None:
         left, interrupted = self.count, False
@@ -140,6 +166,9 @@ class Many(Generic[T]):
                     on_report(number, what)
                 elif not isinstance(what, BaseException) or isinstance(what, Exception):
                     on_result(number, what)
+                    if isinstance(what, Exception):  # which may have been raised there once more
+                        forget_frames(what)
+                        self.failed.append(what)
                 else:
                     interrupted = True
                     self.stopping.set()
@@ -153,6 +182,7 @@ class Many(Generic[T]):
             self._stop()
             outcome = self.work(self._task(number, workers))
         except BaseException as error:
+            forget_frames(error)
             outcome = error
         crew.leave(workers)
         self.events.put((number, outcome, True))
@@ -161,6 +191,8 @@ class Many(Generic[T]):
         workers, left = crew.join(), set(range(self.count))
 
         def give(number: int, outcome: T | BaseException) -> None:
+            if isinstance(outcome, BaseException):
+                forget_frames(outcome)
             left.discard(number)
             self.events.put((number, outcome, True))
 

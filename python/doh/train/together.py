@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from doh.config import Config
 from doh.train.fit import Training
-from doh.train.many import Task
+from doh.train.many import Task, forget_frames
 from doh.train.run import Diverged, Run, device_of
 from doh.train.stack import Stack, kin
 
@@ -41,6 +41,18 @@ def train_in_stacks(tasks: Iterable[Task], begin: Callable[[Task], Training], fi
     two steps before it is passed on.
     """
     waiting: dict[Hashable, list[Member]] = {}
+    failures: list[Exception] = []
+
+    def note(number: int, outcome: T | Exception) -> None:
+        if isinstance(outcome, Exception):
+            failures.append(outcome)
+        give(number, outcome)
+
+    def train(key: Hashable) -> None:
+        _train(waiting.pop(key), finish, note)
+        while failures:
+            forget_frames(failures.pop())  # now that those which handed them on have ended
+
     for task in tasks:
         task.stop()
         try:
@@ -49,13 +61,15 @@ def train_in_stacks(tasks: Iterable[Task], begin: Callable[[Task], Training], fi
             give(task.number, error)
             continue
         key = kin(training.run)
+        limit = most(training.run)
         waiting.setdefault(key, []).append((task, training))
-        if len(waiting[key]) >= most(training.run):
-            _train(waiting.pop(key), finish, give)
+        del training  # the stack alone holds it
+        if len(waiting[key]) >= limit:
+            train(key)
         elif _enough(waiting):
-            _train(waiting.pop(next(iter(waiting))), finish, give)  # those that have waited longest
+            train(next(iter(waiting)))  # those that have waited longest
     while waiting:
-        _train(waiting.pop(next(iter(waiting))), finish, give)
+        train(next(iter(waiting)))
 
 
 def most(run: Run) -> int:
@@ -78,6 +92,7 @@ def _train(members: list[Member], finish: Callable[[Training], T], give: Give[T]
         give(member[0].number, outcome)
 
     def leave(member: Member, failure: Exception) -> None:
+        forget_frames(failure)  # which hold the stack
         if isinstance(failure, Diverged):  # alone it begins anew with smaller steps, which no stack would take with it
             members.remove(member)
             one_by_one.append((member[0], member[1].anew))
@@ -86,22 +101,22 @@ def _train(members: list[Member], finish: Callable[[Training], T], give: Give[T]
 
     try:
         _steps(members, leave)
-        for member in list(members):
-            member[0].stop()
+        while members:  # each is let go of before the next one
+            members[0][0].stop()
             outcome: T | Exception
             try:
-                outcome = finish(member[1])
+                outcome = finish(members[0][1])
             except Exception as error:
                 outcome = error
-            end(member, outcome)
+            end(members[0], outcome)
     except Exception as error:
         if len(members) > 1 and all(training.run.step == training.first_step for _, training in members):
             text = (str(error).strip().splitlines() or [""])[0]
             warnings.warn(f"{len(members)} signals cannot train together here, they go one by one ({type(error).__name__}: {text})", stacklevel=2)
             one_by_one += [(task, training.anew) for task, training in members]
             members.clear()  # and what they hold of the device's memory
-        for member in list(members):
-            end(member, error)
+        while members:
+            end(members[0], error)
     except KeyboardInterrupt:
         for member in list(members):
             try:
@@ -112,11 +127,11 @@ def _train(members: list[Member], finish: Callable[[Training], T], give: Give[T]
     for task, anew in one_by_one:
         task.stop()
         try:
-            again = anew()
+            members.append((task, anew()))
         except Exception as error:
             give(task.number, error)
             continue
-        _train([(task, again)], finish, give)
+        _train(members, finish, give)
 
 
 def _steps(left: list[Member], end: Callable[[Member, Exception], None]) -> None:
