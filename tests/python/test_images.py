@@ -356,7 +356,7 @@ def test_decompression_bomb(tmp_path, bits):
 
 def tiff(data: bytes, **changes: int | tuple[int, ...]) -> bytes:
     """A little-endian TIFF file of 4 x 4 16-bit RGB pixels with its data in one strip; tags by their numbers: t259=8."""
-    tags: dict[str, int | tuple[int, ...]] = {"t256": 4, "t257": 4, "t258": (16, 16, 16), "t259": 1, "t262": 2, "t273": 8, "t277": 3, "t278": 4}
+    tags: dict[str, int | tuple[int, ...]] = {"t256": 4, "t257": 4, "t258": (16, 16, 16), "t259": 1, "t262": 2, "t273": 8, "t277": 3, "t278": 4, "t284": 1}
     body, rows = bytearray(b"II*\0" + bytes(4) + data), b""
     for name, value in sorted({**tags, "t279": len(data), **changes}.items()):
         if isinstance(value, int):
@@ -407,6 +407,20 @@ def read_first(tmp_path) -> None:
     for name in ("a.png", "a.tif"):
         images.write_image(tmp_path / name, picture(3, np.uint16), "u16")
         read(tmp_path / name)
+
+
+def test_16_bit_tiff_without_some_of_its_strips(tmp_path):
+    """They are not read as black, and no room is made for those of a picture that is not there."""
+    read_first(tmp_path)
+    raw = picture(3, np.uint16, (4, 4)).tobytes()
+    for changes in (
+        {"t278": 1, "t273": (8, 32, 56), "t279": (24, 24, 24)},
+        {"t278": 2, "t273": (8, 1 << 20), "t279": (48, 48)},
+        {"t257": 10_000_000, "t278": 10_000_000, "t279": 240_000_000},
+        {"t257": 10_000_000},
+    ):
+        (tmp_path / "a.tif").write_bytes(tiff(raw, **changes))
+        refused_in_little_memory(tmp_path / "a.tif", "a.tif: the image is damaged or cut short .strips or tiles of it are not there")
 
 
 def test_compressions_of_16_bit_tiff(tmp_path):

@@ -167,8 +167,13 @@ def read_tiff(data: bytes, max_pixels: int) -> Tiff:
 
 
 def _check_segments(page: tifffile.TiffPage, data: bytes, max_pixels: int) -> None:
-    """Raises EncodeError for a compression that cannot be read, and for a strip or tile that unpacks to more than its part of the picture takes."""
-    name = _name(page.compression)
+    """Raises EncodeError for a compression that cannot be read, for strips or tiles that are not there, and for one that unpacks to more than it should.
+
+    tifffile makes room for what the header claims, and leaves black what is missing.
+    """
+    name, parts = _name(page.compression), list(zip(page.dataoffsets, page.databytecounts))
+    if len(parts) < math.prod(page.chunked) or any(offset + size > len(data) for offset, size in parts):
+        raise EncodeError("the image is damaged or cut short (strips or tiles of it are not there)")
     if name == "NONE":
         return
     if name not in ("ADOBE_DEFLATE", "DEFLATE", "PACKBITS", "LZW") or page.fillorder != 1:
@@ -176,7 +181,7 @@ def _check_segments(page: tifffile.TiffPage, data: bytes, max_pixels: int) -> No
     limit = math.prod(page.chunks) * 2
     if limit > 8 * max_pixels:
         raise EncodeError(f"a strip or tile of it claims more than {max_pixels:,} pixels; such files are refused")
-    for offset, size in zip(page.dataoffsets, page.databytecounts):
+    for offset, size in parts:
         part = memoryview(data)[offset : offset + size]
         if name == "PACKBITS":
             _check_packbits(part, limit)
