@@ -126,8 +126,10 @@ def test_budgets_are_met(budget):
 def test_a_fixed_network_takes_a_large_budget_in_finer_steps_or_says_so():
     config = Config(steps=10, threads=1, width=6, depth=2, frequencies=2)  # 138 weights
     assert 0.97 * 250 <= len(pack(fit(picture(), config.replace(bytes=250)))) <= 250
-    with pytest.raises(EncodeError, match="more than this network can use"):
-        fit(picture(), config.replace(bytes=5000))
+    with pytest.raises(EncodeError, match=r"bytes are more than this network can use \(2[0-9][0-9] bytes\)"):
+        fit(picture(), config.replace(bytes=320))
+    with pytest.raises(EncodeError, match=r"5000 bytes are more than this network can use \(at most [34][0-9][0-9] bytes\): give it a larger width"):
+        Run(picture(), config.replace(bytes=5000))
 
 
 def test_learning_rates():
@@ -257,8 +259,15 @@ def test_rows_on_which_steps_are_judged():
     for shape, most in (((512, 512, 512), 1 << 21), ((1 << 30,), 1 << 21), ((4, 1 << 22), 1 << 22), ((9000, 6000), 1 << 21)):
         parts = judged_rows(shape)
         rows = [row for part in parts for row in (part.start, part.stop - 1)]
-        assert rows == sorted(rows) and rows[0] == 0 and rows[-1] < shape[0]
+        assert rows == sorted(rows) and all(0 <= row < shape[0] for row in rows)
+        middles = [(part.start + part.stop) / 2 for part in parts]
+        assert all(abs(middle - (i + 0.5) * shape[0] / len(parts)) <= 1 for i, middle in enumerate(middles))
         assert most / 2 < sum(part.stop - part.start for part in parts) * np.prod(shape[1:], dtype=int) <= most
+
+
+def test_rows_judged_are_not_the_ends_of_a_large_field():
+    assert judged_rows((1024, 1024, 1024)) == [slice(256, 257), slice(768, 769)]
+    assert judged_rows((3, 1 << 20)) == [slice(0, 1), slice(2, 3)] and judged_rows((64, 1 << 22)) == [slice(32, 33)]
 
 
 def test_rows_are_decoded_as_they_lie_in_the_whole():

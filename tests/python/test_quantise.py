@@ -13,8 +13,8 @@ torch = pytest.importorskip("torch")
 from doh import EncodeError, Signal, reference  # noqa: E402
 from doh.config import Config  # noqa: E402
 from doh.container import pack, pack_unsealed, unpack  # noqa: E402
-from doh.model import Target  # noqa: E402
-from doh.train.plan import carried_frequencies, learning_rate_for, plan, target_for  # noqa: E402
+from doh.model import BiasScale, QuantModel, Scale, Target  # noqa: E402
+from doh.train.plan import carried_frequencies, learning_rate_for, most_bytes, plan, target_for  # noqa: E402
 from doh.train.projection import KINDS  # noqa: E402
 from doh.train.quantise import Quantiser, round_through, snap, wrap  # noqa: E402
 from doh.train.siren import Encoding, initial_gains, siren  # noqa: E402
@@ -169,6 +169,27 @@ def test_budget_too_small_names_the_smallest():
         plan(signal(64, 64, 3), Config(bytes=20))
     with pytest.raises(EncodeError, match="smallest"):
         plan(signal(64, 64, 3), Config(bpp=1e-9))
+
+
+def test_a_budget_that_no_network_fills_is_refused_before_training():
+    with pytest.raises(EncodeError, match=r"10000000 bytes are more than this network can use \(at most 2[0-9]{6} bytes\): ask for fewer"):
+        plan(signal(512, 768, 3), Config(bytes=10_000_000))
+    assert plan(signal(512, 768, 3), Config(bytes=2_000_000)).budget == 2_000_000
+    for generator, most in (("tied", 345), ("plain", 345)):  # 138 weights and 13 biases
+        fixed = Config(generator=generator, width=6, depth=2, frequencies=2)
+        with pytest.raises(EncodeError, match=r"more than this network can use .* give it a larger width, or none"):
+            plan(signal(9, 11, 1), fixed.replace(bytes=5000))
+        assert plan(signal(9, 11, 1), fixed.replace(bytes=most)).budget == most
+
+
+@pytest.mark.parametrize("n, width, depth", [(1, 4, 1), (400, 12, 3), (40000, 120, 3)])
+def test_no_file_takes_more_than_is_said(n, width, depth):
+    target, random = Target(2, 3, width, depth, 4), np.random.default_rng(n)
+    codes = [random.integers(-32767, 32768, count).astype(np.int32) for count in (n, depth * width, 3)]
+    scales = (Scale(0, 20, 10),) * (depth + 1)
+    model = QuantModel("image", "u8", (9, 11), target, "tied", 0, codes[0], scales, BiasScale(0, 5), codes[1].reshape(depth, width), codes[2], flags=1)
+    most = most_bytes(SIGNAL, target, 0, n)
+    assert 0.98 * most - 80 < len(pack_unsealed(model)) <= most
 
 
 def test_too_large_a_network_is_refused_before_training():

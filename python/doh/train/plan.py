@@ -29,6 +29,8 @@ SHARED, SHARED_DEPTH, SHARED_DEPTH_WEIGHTS, SHARED_MAX_DEPTH = 2, 9, 15000, 9
 #: held up until the rate has fallen: the busier the picture, the sooner.
 LEARNING_RATE, STEADY_WEIGHTS, LEARNING_RATE_POWER = 0.08, 16000, -0.7
 MAX_WEIGHTS = 1 << 20  # what decoders take by default
+#: A file must fill its budget to this share.
+FILL = 0.97
 MAX_DENSE_BYTES = 1 << 33
 
 
@@ -66,6 +68,10 @@ def plan(signal: Signal, config: Config) -> Plan:
         raise EncodeError(f"a network of {target.weights} weights is too large, {MAX_WEIGHTS} are the most: make width or depth smaller")
     if config.generator == "dense" and n * target.weights > MAX_DENSE_BYTES:
         raise EncodeError(f"dense matrices of {n} x {target.weights} bytes are too large: use fewer latents, or generator = 'tied'")
+    most = most_bytes(signal, target, config.seed, n)
+    if budget * FILL > most:
+        advice = "give it a larger width, or none" if config.width else "ask for fewer"
+        raise EncodeError(f"{budget} bytes are more than this network can use (at most {most} bytes): {advice}")
     return Plan(target, n, budget, omega, config.first_omega or omega, config.lr_latents or learning_rate_for(target.weights))
 
 
@@ -125,6 +131,12 @@ def estimate(signal: Signal, config: Config, n: int) -> int:
     latents = t.weights if config.generator == "plain" else min(n, t.weights)
     bits = latents * config.bits + t.depth * t.width * (config.bits + BIAS_EXTRA_BITS) + t.channels * 12
     return header_bytes(signal, t, config.seed, n) + int(bits / 8)
+
+
+def most_bytes(signal: Signal, target: Target, seed: int, n: int) -> int:
+    """More bytes than a file of this network takes at any quantisation step: codes have 16 bits, and the coder, which learns how often each comes, few more."""
+    codes = n + target.biases
+    return header_bytes(signal, target, seed, n) + 3 * target.depth + 2 * codes + codes // 1024 + 64
 
 
 def header_bytes(signal: Signal, target: Target, seed: int, n: int) -> int:

@@ -20,7 +20,7 @@ from doh.model import TOP, QuantModel
 from doh.signal import Signal
 from doh.train.engine import steps_for
 from doh.train.gradient import BatchGradient, Workers
-from doh.train.plan import plan
+from doh.train.plan import FILL, plan
 from doh.train.projection import KINDS, Projection, Shapes, TiedProjection, initial_latents
 from doh.train.quantise import CODE_MAX, Quantiser, Steps, round_through, wrap
 from doh.train.sampling import SurfaceSampler
@@ -28,8 +28,6 @@ from doh.train.siren import Encoding, initial_gains
 
 #: With a budget, the quantisation step is set anew so many times, evenly, in the first part of the finish; the share of the budget that is aimed at.
 STEERINGS, STEER_UNTIL, STEER_AIM = 10, 0.7, 0.99
-#: A file must fill its budget to this share.
-FILL = 0.97
 #: Without a budget these multiples of the step are tried; dB that a file of twice the size must bring to be worth it: about what more latents bring.
 STEP_FACTORS, DB_PER_DOUBLING = (1.0, 0.84, 0.92, 1.09, 1.19), 2.5
 
@@ -386,7 +384,9 @@ def judged_rows(shape: Sequence[int]) -> list[slice]:
         return [slice(0, shape[0])]
     slabs = min(JUDGED_SLABS, rows)
     length = rows // slabs
-    return [slice(first, first + length) for first in (i * (shape[0] - length) // max(1, slabs - 1) for i in range(slabs))]
+    # around the middles of equal parts: at its ends a signal is often empty
+    firsts = ((2 * i + 1) * shape[0] // (2 * slabs) - length // 2 for i in range(slabs))
+    return [slice(first, first + length) for first in (min(max(first, 0), shape[0] - length) for first in firsts)]
 
 
 def learning_rate(step: int, steps: float, pass_steps: int, config: Config) -> float:
