@@ -61,12 +61,14 @@ def base_python() -> str:
 def prepare() -> None:
     """Makes sure that .venv holds this package, built from these sources, with all it needs. A second call takes a moment."""
     wanted = {
-        "python": f"{Path(base_python()).resolve()} {sys.version.split()[0]}",
+        "python": f"{base_python()} {sys.version.split()[0]}",
         "extras": EXTRAS,
         "pyproject": digest([ROOT / "pyproject.toml"]),
         "cpp": digest([ROOT / "CMakeLists.txt"], (ROOT / "cpp").rglob("*")),
     }
     found = _stamp()
+    if _one_python(found, wanted):  # it has several names, as links
+        found["python"] = wanted["python"]
     if found == wanted:
         return
     started = time.monotonic()
@@ -94,6 +96,12 @@ def _stamp() -> dict:
         return json.loads(STAMP.read_text()) if PYTHON.exists() else {}
     except (OSError, ValueError):
         return {}
+
+
+def _one_python(*stamps: dict) -> bool:
+    """Whether they name one interpreter, of one version."""
+    named = {(Path(path).resolve(), version) for path, _, version in (stamp.get("python", "").rpartition(" ") for stamp in stamps)}
+    return len(named) == 1
 
 
 def digest(*groups: Iterable[Path]) -> str:

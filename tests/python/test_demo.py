@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import json
 import os
 import re
 import shutil
@@ -113,6 +114,13 @@ def test_nothing_is_installed_twice(tmp_path, monkeypatch):
     (tmp_path / "pyproject.toml").write_text("changed")
     _env.prepare()
     assert done[4:] == ["system", "install"]
+    (tmp_path / "link").symlink_to(_env.base_python())  # another name of the same interpreter changes nothing, another interpreter does
+    for python, then in (("link", []), ("python", ["system", "install"])):
+        stamp = json.loads((tmp_path / "stamp.json").read_text())
+        stamp["python"] = f"{tmp_path / python} {sys.version.split()[0]}"
+        (tmp_path / "stamp.json").write_text(json.dumps(stamp))
+        _env.prepare()
+        assert done[6:] == then
 
 
 #: prepare() in a project of its own, where nothing is downloaded.
