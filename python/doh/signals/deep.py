@@ -99,8 +99,8 @@ def read_png(data: bytes, max_pixels: int) -> np.ndarray:
 
     width, height = struct.unpack_from(">II", data, 16)
     _check_size(width, height, max_pixels)
-    # A byte more for each row; an interlaced picture has less than two rows for each, in seven passes.
     parts = (content for name, content in _png_chunks(data) if name == b"IDAT")
+    # a byte more for each row; an interlaced picture has less than two rows for each, in seven passes
     _check_unpacked(parts, 2 * width * height * _PNG_CHANNELS.get(data[25], 0) + 2 * height + 7, "its data")
     reader = png.Reader(bytes=data)
     width, height, rows, info = reader.read()
