@@ -132,9 +132,9 @@ def write(path: Path, samples: np.ndarray, info: SampleInfo) -> None:
 
 def check(path: Path, channels: int, info: SampleInfo) -> None:
     """Raises EncodeError for anything but two dimensions, and where the format cannot hold the samples."""
+    check_image(path, channels, info.sample_type)
     if len(info.shape) != 2:
         raise EncodeError(f"{path}: an image file holds two dimensions; this signal has {len(info.shape)}: use .npy")
-    check_image(path, channels, info.sample_type)
 
 
 def _read(data: bytes) -> tuple[np.ndarray, list[str]]:
