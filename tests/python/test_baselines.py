@@ -14,7 +14,7 @@ import doh  # noqa: E402
 from doh import EncodeError, Signal, container, reference  # noqa: E402
 from doh.config import COIN_NETWORKS, Config  # noqa: E402
 from doh.model import Target  # noqa: E402
-from doh.train import adaround  # noqa: E402
+from doh.train import adaround, gradient  # noqa: E402
 from doh.train import checkpoint as checkpoints  # noqa: E402
 from doh.train.fit import fit  # noqa: E402
 from doh.train.gradient import Workers  # noqa: E402
@@ -215,7 +215,52 @@ def test_the_file_holds_what_adaround_chose(finish, monkeypatch):
     run = trained(run_of("inric", steps=50, finish=finish, lr_latents=1e-6 if finish else 5e-4))
     model = run.finished()
     assert len(chosen) == 1 and np.array_equal(model.latent_codes, chosen[0].round().numpy())
-    assert run.step == 50 and run.quantisation.latent == 2 / 255
+    assert run.step == 50 and model.scale_of(1).factor * 2 * np.pi / 30 == pytest.approx(run.gains[1] * 2 / 255, rel=3e-4)
+
+
+@pytest.mark.parametrize("step_rule", ["range", "rate"])
+@pytest.mark.parametrize("late", [False, True])
+def test_ctrl_c_amid_adaround_leaves_a_checkpoint_that_resumes_to_the_same_file(step_rule, late, tmp_path, monkeypatch):
+    config = Config.from_preset("inric").replace(**{**SMALL, "steps": 40, "finish": 0.0, "step_rule": step_rule, "bits": 4.0, "lr_latents": 5e-4})
+    real, path = adaround.rounded, tmp_path / "state"
+
+    def stopped(run, steps, gain):
+        if late:
+            real(run, steps, gain)
+        raise KeyboardInterrupt
+
+    wanted = container.pack(fit(picture(), config))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(adaround, "rounded", stopped)
+        fit(picture(), config, checkpoint=path)
+    assert path.exists()
+    assert container.pack(fit(picture(), config, checkpoint=path, resume=True)) == wanted
+    run = Run(picture(), config)
+    while run.step < run.steps:
+        run.train(ONE)
+    assert container.pack(run.finished()) == wanted
+    checkpoints.save(run, path)  # as after a Ctrl-C that was held back until the end
+    assert container.pack(fit(picture(), config, checkpoint=path, resume=True)) == wanted
+
+
+@pytest.mark.parametrize("engine", ["auto", "eager"])
+def test_adaround_uses_all_threads_and_does_not_depend_on_them(engine, monkeypatch):
+    made = []
+
+    class Noted(Workers):
+        def __init__(self, threads, pool):
+            made.append((threads, pool is not None))
+            super().__init__(threads, pool)
+
+    run = trained(run_of("inric", picture(60, 70), steps=5, finish=0.0, engine=engine, batch=4200))
+    run.settle_layers()
+    steps = run.quantiser.steps(run.preferred_step())
+    monkeypatch.setattr(gradient, "Workers", Noted)
+    found = []
+    for threads in (1, 3):
+        run.config = run.config.replace(threads=threads)
+        found.append(adaround.rounded(run, steps, run.gain))
+    assert made == [(1, True), (3, True)] and torch.equal(*found)
 
 
 def test_adaround_never_takes_what_is_worse(monkeypatch):

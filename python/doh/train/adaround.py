@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from doh.train.gradient import Workers
+from doh.train.gradient import Workers, workers_for
 from doh.train.quantise import Steps, round_through
 
 if TYPE_CHECKING:
@@ -36,7 +36,11 @@ def rounded(run: Run, steps: Steps, gain: Tensor) -> Tensor:
 
     gain: (D,), of the weights in radians at these steps. The points come from the seed alone, and do not depend on what training has drawn.
     """
-    workers = Workers(run.config.cores, None)
+    with workers_for(run.device, run.config.threads) as workers:
+        return _rounded(run, steps, gain, workers)
+
+
+def _rounded(run: Run, steps: Steps, gain: Tensor, workers: Workers) -> Tensor:
     step, biases = steps.latent, round_through(run.biases.detach() * run.omegas, steps.bias)
     output_bias = run.output_bias.detach()
 

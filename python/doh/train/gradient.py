@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from math import ceil, prod
 import torch
 from torch import Tensor
 
+from doh.config import Config
 from doh.model import Target
 from doh.train.engine import FirstThatRuns
 from doh.train.fused import FusedGradient
@@ -122,8 +122,7 @@ def workers_for(device: torch.device, threads: int) -> Iterator[Workers]:
     if device.type != "cpu":
         yield Workers(1, None)
         return
-    if not threads:
-        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = Config(threads=threads).cores
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -323,10 +323,25 @@ class Run:
             if size < budget * FILL:
                 raise EncodeError(f"{budget} bytes are more than this network can use ({size} bytes): give it a larger width, or none")
         if at_once and self.config.rounding == "adaround":
+            return self.rounded_adaptively(step)
+        if not budget and self.config.step_rule == "rate":
+            step = self.best_step(step, another)
+        return self.model_at(step)
+
+    def rounded_adaptively(self, step: float) -> QuantModel:
+        """The model with latents that adaround chose at this step. The run stays as it is: a checkpoint of rounded latents would end in another file."""
+        latents, self.whole = self.latents.detach().clone(), False
+        try:
             self.quantise_at(step)
             self.round_adaptively()
-        elif not budget and self.config.step_rule == "rate":
-            step = self.best_step(step, another)
+            return self.model_at(step)
+        finally:
+            with torch.no_grad():
+                self.latents.copy_(latents)
+            self.quantisation, self.gain = None, self.projection.spread(self.quantiser.radians).to(self.device)
+            self.whole = True
+
+    def model_at(self, step: float) -> QuantModel:
         return self.model(self.quantiser.steps(max(step, self.quantiser.finest(self.unit_latents))))
 
     def best_step(self, step: float, another: Callable[[], bool] = lambda: True) -> float:
