@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -24,6 +26,26 @@ def test_table_is_the_decoders_encoding(ladder, frequencies):
     assert table.shape == (50, 1 + 2 * frequencies) and table.dtype == torch.float32
     theirs = reference.encoding(reference.coordinates(0, 50, 50), ladder_multipliers(ladder, frequencies)) / 32768
     assert np.abs(table[:, 1:].numpy() - theirs).max(initial=0) < 4 / 2**15 + np.pi / 2**16
+
+
+@pytest.mark.parametrize("points", [1, 7, 1000, (1 << 14) + 13, 40001])
+@pytest.mark.parametrize("ladder, frequencies", [("octaves", 0), ("octaves", 5), ("1.4", 16)])
+def test_table_in_blocks_is_the_formula_to_the_bit(points, ladder, frequencies):
+    x = coordinates(points)[:, None]
+    phase = np.pi * x * (np.array(ladder_multipliers(ladder, frequencies), np.float64) / 4096)
+    waves = np.stack([np.sin(phase), np.cos(phase)], axis=-1).reshape(points, 2 * frequencies)
+    assert np.array_equal(encoding_table(points, frequencies, ladder).numpy(), np.concatenate([x, waves], axis=1).astype(np.float32))
+
+
+def test_a_long_table_needs_little_more_than_itself():
+    points = 1 << 19
+    tracemalloc.start()
+    try:
+        table = encoding_table(points, 16, "octaves")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert table.nbytes < peak < 1.6 * table.nbytes
 
 
 def test_encoding_gathers_by_dimension_slowest_first():

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from doh.model import Target, ladder_multipliers
 
+#: Rows of an encoding table that are computed at a time.
+TABLE_ROWS = 1 << 14
+
 
 def coordinates(points: int) -> np.ndarray:
     """Cell centres of a dimension of `points` points, float64 in [-1, 1): the decoder's integers X / 2^31."""
@@ -20,10 +23,15 @@ def coordinates(points: int) -> np.ndarray:
 
 def encoding_table(points: int, frequencies: int, ladder: str) -> Tensor:
     """Inputs of layer 0 for each index of a dimension, float32 (points, 1 + 2K): the coordinate, then a sine and a cosine for each frequency."""
-    x = coordinates(points)[:, None]
-    phase = pi * x * (np.array(ladder_multipliers(ladder, frequencies), np.float64) / 4096)
-    waves = np.stack([np.sin(phase), np.cos(phase)], axis=-1).reshape(points, 2 * frequencies)
-    return torch.from_numpy(np.concatenate([x, waves], axis=1)).to(torch.float32)
+    x, multipliers = coordinates(points)[:, None], np.array(ladder_multipliers(ladder, frequencies), np.float64) / 4096
+    table = np.empty((points, 1 + 2 * frequencies), np.float32)
+    table[:, :1] = x
+    for first in range(0, points, TABLE_ROWS):  # in float64, which is several times the table
+        rows = slice(first, first + TABLE_ROWS)
+        phase = pi * x[rows] * multipliers
+        table[rows, 1::2] = np.sin(phase)
+        table[rows, 2::2] = np.cos(phase)
+    return torch.from_numpy(table)
 
 
 class Encoding:
