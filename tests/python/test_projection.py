@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -92,8 +94,38 @@ def test_dense_gain_is_the_papers_bound():
         rows += size
 
 
+@pytest.mark.parametrize("chunk", [1, 40, 1 << 20])
+def test_the_dense_matrix_is_made_a_few_rows_at_a_time(chunk, monkeypatch):
+    asked = []
+
+    def dense_bytes(seed, layer, row, rows, n):
+        asked.append(rows * n)
+        return _core.dense_bytes(seed, layer, row, rows, n)
+
+    monkeypatch.setattr(P, "CHUNK_ENTRIES", chunk)
+    monkeypatch.setattr(P, "_core", SimpleNamespace(dense_bytes=dense_bytes))
+    entries = P.DenseProjection(2**64 - 3, 17, SHAPES).entries
+    assert np.array_equal(entries.numpy(), np.concatenate([_core.dense_bytes(2**64 - 3, layer, 0, a * b, 17) for layer, (a, b) in enumerate(SHAPES)]))
+    assert sum(asked) == entries.numel() and max(asked) <= max(17, chunk)
+
+
+def test_the_dense_matrix_is_not_made_where_products_make_it_anew(monkeypatch):
+    made, entries = [], P.DenseProjection._entries
+    monkeypatch.setattr(P.DenseProjection, "_entries", lambda self: made.append(self) or entries(self))
+    dense = P.DenseProjection(0, 5, SHAPES)
+    with monkeypatch.context() as patch:
+        patch.setattr(P, "makes_anew", lambda device: True)
+        patch.setattr(P.DenseProjection, "_kernels", lambda self, device: object())
+        dense.to("cpu")
+        assert dense.entries is None and not list(dense.buffers()) and not made
+    wanted = P.DenseProjection(0, 5, SHAPES)
+    assert torch.equal(dense.to("cpu").entries, wanted.entries) and made == [dense, wanted]
+    assert dense.to("cpu").flat(torch.ones(5)).shape == (114,) and len(made) == 2
+
+
 def test_buffers_stay_out_of_the_state_and_small():
     assert not P.TiedProjection(0, 5, SHAPES).state_dict()
     dense = P.DenseProjection(0, 5, SHAPES)
+    assert not dense.state_dict() and dense.entries.dtype == torch.uint8
     assert not dense.state_dict() and [b.dtype for b in dense.buffers()] == [torch.uint8]
     assert [b.dtype for b in dense.to(torch.float64).buffers()] == [torch.uint8]

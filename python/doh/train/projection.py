@@ -137,26 +137,39 @@ class DenseProjection(Projection):
     They are held in memory, but on a GPU with Triton every product makes them anew.
     """
 
-    entries: Tensor | None  # uint8 (D, n)
+    stored: Tensor | None  # the entries, once they have been made
 
     def __init__(self, seed: int, n: int, shapes: Shapes) -> None:
         super().__init__(seed, n, shapes)
         self.matrix: DenseMatrix | None = None
-        self.register_buffer("entries", self._entries(), persistent=False)
+        self.register_buffer("stored", None, persistent=False)  # made by .to(), which says where, or at first use
         self.unit = sqrt(3 / n) / 256  # Var(sum of n products of two U(-1, 1)) = n/9, wanted is 1/3
+
+    @property
+    def entries(self) -> Tensor | None:
+        """uint8 (D, n); None where every product makes them anew."""
+        if self.stored is None and self.matrix is None:
+            self.stored = self._entries()
+        return self.stored
 
     def _entries(self) -> Tensor:
         """uint8 (D, n)."""
-        return torch.cat([torch.from_numpy(np.array(_core.dense_bytes(self.seed, layer, 0, size, self.n))) for layer, size in enumerate(self.sizes)])
+        entries = torch.empty(sum(self.sizes), self.n, dtype=torch.uint8)
+        for layer, size in enumerate(self.sizes):
+            whole, step = entries[self.rows(layer)].numpy(), max(1, CHUNK_ENTRIES // self.n)
+            for first in range(0, size, step):
+                count = min(step, size - first)
+                whole[first : first + count] = _core.dense_bytes(self.seed, layer, first, count, self.n)
+        return entries
 
     def _apply(self, function: Callable[[Tensor], Tensor], recurse: bool = True) -> DenseProjection:
         """What .to() calls. The bytes stay behind where they are not needed."""
         device = function(torch.empty(0)).device
         self.matrix = self._kernels(device) if makes_anew(device) else None
         if self.matrix:
-            self.entries = None
-        elif self.entries is None:
-            self.entries = self._entries()
+            self.stored = None
+        elif self.stored is None:
+            self.stored = self._entries()
         super()._apply(function, recurse)
         return self
 
@@ -177,8 +190,9 @@ class DenseProjection(Projection):
         if self.matrix:
             wide = latents.to(torch.promote_types(latents.dtype, torch.float32))
             return _Anew.apply(wide, self.matrix, rows).to(latents.dtype)
-        assert self.entries is not None
-        return _Dense.apply(latents, self.entries[rows])
+        entries = self.entries
+        assert entries is not None
+        return _Dense.apply(latents, entries[rows])
 
     def flat(self, latents: Tensor) -> Tensor:
         return self._times(latents) * self.unit
