@@ -211,6 +211,8 @@ _RANGES = {
 def _typed(key: str, kind: str, value: Any) -> Any:
     """The value as the key's type: whole numbers serve as numbers, nothing else is converted."""
     good = isinstance(value, _TYPES[kind]) and not isinstance(value, bool)
+    if good and isinstance(value, int) and value.bit_length() > 1000:  # no float, and in the end no message, holds it
+        raise EncodeError(f"{key} must be {_WORDS[kind]} of at most 300 digits")
     if not good or (kind == "float" and not math.isfinite(value)):
         raise EncodeError(f"{key} must be {_WORDS[kind]}, not {value!r}")
     return float(value) if kind == "float" else value

@@ -66,6 +66,15 @@ def test_wrong_types_are_refused(value):
         Config(steps=value)
 
 
+@pytest.mark.parametrize("value", [10**400, -(10**400), 10**5000], ids=["400", "-400", "5000"])
+@pytest.mark.parametrize("key", ["bpp", "latents", "seed"])
+def test_numbers_beyond_all_floats_are_refused(key, value):
+    with pytest.raises(EncodeError, match=f"{key} must be a .* of at most 300 digits"):
+        Config(**{key: value})
+    with pytest.raises(EncodeError, match=f"{key} must be between"):
+        Config(**{key: 10**300})
+
+
 def test_rates_exclude_each_other_and_replace_each_other():
     with pytest.raises(EncodeError, match="latents and bpp"):
         Config(latents=3, bpp=0.5)

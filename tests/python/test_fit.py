@@ -212,9 +212,20 @@ def test_time_goes_on_when_a_training_begins_anew():
     assert now[0] <= 20 and all(r.rate >= 0 and r.remaining_s >= 0 and r.step <= r.steps for r in reports)
 
 
-def test_unknown_device():
-    with pytest.raises(EncodeError, match="device 'gpu7'"):
-        fit(picture(), QUICK.replace(device="gpu7"))
+@pytest.mark.parametrize("device", ["gpu7", "meta", "hpu", "mps:77"])
+def test_devices_that_cannot_be_used(device):
+    with pytest.raises(EncodeError, match=f"device '{device}' cannot be used"):
+        fit(picture(), QUICK.replace(device=device))
+
+
+@pytest.mark.parametrize("batch", [64, 4096])
+def test_points_near_a_surface_are_those_of_an_occupancy_field(batch):
+    with pytest.raises(EncodeError, match="sampling = surface is for 3-D occupancy fields of one channel, not for image of the shape"):
+        Run(picture(), QUICK.replace(sampling="surface", batch=batch))
+    field = Signal(np.arange(512, dtype=np.uint8).reshape(8, 8, 8, 1) // 128, "occupancy", "u1")
+    for sampling in ("surface", "auto"):
+        assert (Run(field, QUICK.replace(sampling=sampling, batch=batch)).surface is not None) == (batch == 64)
+    assert Run(field, QUICK.replace(sampling="random", batch=batch)).surface is None
 
 
 def test_number_of_torch_threads_is_left_as_it_was():

@@ -94,7 +94,7 @@ class Run:
         self.optimiser = torch.optim.Adam(groups, betas=(config.beta1, config.beta2), fused=True)
         self.first_rates = [self.plan.lr_latents * per_latent, config.lr_biases]
         self.generator = torch.Generator().manual_seed(config.seed % (1 << 63))
-        self.surface = _surface(signal, config.sampling, self.generator) if self.batch < self.points else None
+        self.surface = _surface(signal, config.sampling, self.generator, self.batch < self.points)
         self.order = torch.empty(0, dtype=torch.int64)  # what is left of the present pass when sampling without replacement
         self.loss = torch.zeros((), device=self.device)  # of recent batches
         self.step = 0
@@ -418,18 +418,18 @@ def device_of(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, ImportError) as error:
         raise EncodeError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
     return device
 
 
-def _surface(signal: Signal, sampling: str, generator: torch.Generator) -> SurfaceSampler | None:
-    """The sampler of an occupancy field's points, where the setting wants it. Raises EncodeError where that needs another signal."""
+def _surface(signal: Signal, sampling: str, generator: torch.Generator, drawn: bool) -> SurfaceSampler | None:
+    """The sampler of an occupancy field's points, where the setting wants it and points are drawn. Raises EncodeError where that needs another signal."""
     field = signal.kind == "occupancy" and len(signal.shape) == 3 and signal.channels == 1
     if sampling == "surface" and not field:
         raise EncodeError(f"sampling = surface is for 3-D occupancy fields of one channel, not for {signal.kind} of the shape {signal.shape}")
-    return SurfaceSampler(signal.samples, generator) if field and sampling in ("auto", "surface") else None
+    return SurfaceSampler(signal.samples, generator) if drawn and field and sampling in ("auto", "surface") else None
 
 
 def _samples(signal: Signal, device: torch.device) -> tuple[Tensor, float, float]:
