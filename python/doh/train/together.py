@@ -92,8 +92,8 @@ def _train(members: list[Member], finish: Callable[[Training], T], give: Give[T]
         give(member[0].number, outcome)
 
     def leave(member: Member, failure: Exception) -> None:
-        forget_frames(failure)  # which hold the stack
-        if isinstance(failure, Diverged):  # alone it begins anew with smaller steps, which no stack would take with it
+        forget_frames(failure)  # one of them holds the stack
+        if isinstance(failure, Diverged):  # alone it begins anew, and with smaller steps, which no stack would take with it, where it diverges there too
             members.remove(member)
             one_by_one.append((member[0], member[1].anew))
         else:
