@@ -212,7 +212,7 @@ def test_time_goes_on_when_a_training_begins_anew():
     assert now[0] <= 20 and all(r.rate >= 0 and r.remaining_s >= 0 and r.step <= r.steps for r in reports)
 
 
-@pytest.mark.parametrize("device", ["gpu7", "meta", "hpu", "mps:77"])
+@pytest.mark.parametrize("device", ["gpu7", "meta", "hpu"])
 def test_devices_that_cannot_be_used(device):
     with pytest.raises(EncodeError, match=f"device '{device}' cannot be used"):
         fit(picture(), QUICK.replace(device=device))

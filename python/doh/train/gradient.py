@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from math import ceil, prod
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -16,6 +17,8 @@ from doh.model import Target
 from doh.train.engine import FirstThatRuns
 from doh.train.fused import FusedGradient
 from doh.train.graphs import Graphed
+from doh.train.projection import Projection
+from doh.train.quantise import round_through
 from doh.train.siren import Backpropagation, Encoding
 
 #: Points in one piece of a batch on the CPU: fits the cache, and is the same whatever the number of threads, so that results do not depend on that.
@@ -23,6 +26,35 @@ CHUNK = 2048
 
 #: (point numbers, weights of each layer, biases, output bias, workers) -> the loss and its gradients.
 Step = Callable[..., tuple[Tensor, list[Tensor]]]
+
+
+class Trained(Protocol):
+    """What is trained and what weights come from: of a Run, or with one more dimension in front of several (doh.train.stack)."""
+
+    latents: Tensor  # (n,)
+    worth: Tensor | None  # (n,)
+    biases: Tensor  # (depth, width)
+    output_bias: Tensor  # (channels,)
+    omegas: Tensor  # (depth, 1)
+    projection: Projection
+    gain: Tensor  # (D,)
+    l1: Tensor | None  # (D,)
+
+
+def backpropagate(of: Trained, rounding: tuple[float | Tensor, float | Tensor] | None, gradient: Callable[..., tuple[Tensor, list[Tensor]]]) -> Tensor:
+    """Adds one batch's gradients to latents, biases and output biases, and returns its loss.
+
+    rounding: steps of latents and of biases in radians, or None. gradient: loss and gradients for weights (D,), biases in radians and output biases.
+    """
+    latents, biases = of.latents if of.worth is None else of.latents / of.worth, of.biases * of.omegas
+    if rounding:
+        latents, biases = round_through(latents, rounding[0]), round_through(biases, rounding[1])
+    flat = of.projection.flat(latents) * of.gain
+    loss, gradients = gradient(flat.detach(), biases.detach(), of.output_bias.detach())
+    if of.l1 is not None:
+        gradients = [gradients[0] + of.l1 * flat.detach().sign(), *gradients[1:]]
+    torch.autograd.backward([flat, biases, of.output_bias], gradients)
+    return loss
 
 
 class BatchGradient:

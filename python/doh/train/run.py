@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil, cos, inf, isfinite, log2, pi, prod
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,24 +18,22 @@ from doh.metrics import psnr
 from doh.model import TOP, QuantModel
 from doh.signal import Signal
 from doh.train.engine import steps_for
-from doh.train.gradient import BatchGradient, Workers
+from doh.train.gradient import BatchGradient, Workers, backpropagate
 from doh.train.plan import FILL, plan
 from doh.train.projection import KINDS, Projection, Shapes, TiedProjection, initial_latents
-from doh.train.quantise import CODE_MAX, Quantiser, Steps, round_through, wrap
-from doh.train.sampling import SurfaceSampler
+from doh.train.quantise import CODE_MAX, Quantiser, Steps, wrap
+from doh.train.sampling import surface_of
 from doh.train.siren import Encoding, initial_gains
 
 #: With a budget, the quantisation step is set anew so many times, evenly, in the first part of the finish; the share of the budget that is aimed at.
 STEERINGS, STEER_UNTIL, STEER_AIM = 10, 0.7, 0.99
 #: Without a budget these multiples of the step are tried; dB that a file of twice the size must bring to be worth it: about what more latents bring.
 STEP_FACTORS, DB_PER_DOUBLING = (1.0, 0.84, 0.92, 1.09, 1.19), 2.5
-
+#: Points on which files are compared, about, where a signal has more; in so many slabs.
+JUDGED_POINTS, JUDGED_SLABS = 1 << 21, 8
 #: Every so many steps the course is judged. A training has diverged where its loss is so many times the smallest that it had *and* its latents are so many
 #: times as large as at first. It begins anew with its learning rates times this factor, at most so often.
 JUDGED_EVERY, FALLEN_BACK, WILD_LATENTS, SLOWER, RESTARTS = 100, 1.4, 2.0, 0.5, 4
-
-#: Points on which they are compared, about, where a signal has more; in so many slabs.
-JUDGED_POINTS, JUDGED_SLABS = 1 << 21, 8
 
 
 class Diverged(EncodeError):
@@ -94,7 +91,7 @@ class Run:
         self.optimiser = torch.optim.Adam(groups, betas=(config.beta1, config.beta2), fused=True)
         self.first_rates = [self.plan.lr_latents * per_latent, config.lr_biases]
         self.generator = torch.Generator().manual_seed(config.seed % (1 << 63))
-        self.surface = _surface(signal, config.sampling, self.generator, self.batch < self.points)
+        self.surface = surface_of(signal, config.sampling, self.generator, self.batch < self.points)
         self.order = torch.empty(0, dtype=torch.int64)  # what is left of the present pass when sampling without replacement
         self.loss = torch.zeros((), device=self.device)  # of recent batches
         self.step = 0
@@ -363,35 +360,6 @@ class Run:
             raise Diverged(f"training went out of bounds before step {self.step}: use a smaller lr_latents or lr_biases")
 
 
-class Trained(Protocol):
-    """What is trained and what weights come from: of a Run, or with one more dimension in front of several (doh.train.stack)."""
-
-    latents: Tensor  # (n,)
-    worth: Tensor | None  # (n,)
-    biases: Tensor  # (depth, width)
-    output_bias: Tensor  # (channels,)
-    omegas: Tensor  # (depth, 1)
-    projection: Projection
-    gain: Tensor  # (D,)
-    l1: Tensor | None  # (D,)
-
-
-def backpropagate(of: Trained, rounding: tuple[float | Tensor, float | Tensor] | None, gradient: Callable[..., tuple[Tensor, list[Tensor]]]) -> Tensor:
-    """Adds one batch's gradients to latents, biases and output biases, and returns its loss.
-
-    rounding: steps of latents and of biases in radians, or None. gradient: loss and gradients for weights (D,), biases in radians and output biases.
-    """
-    latents, biases = of.latents if of.worth is None else of.latents / of.worth, of.biases * of.omegas
-    if rounding:
-        latents, biases = round_through(latents, rounding[0]), round_through(biases, rounding[1])
-    flat = of.projection.flat(latents) * of.gain
-    loss, gradients = gradient(flat.detach(), biases.detach(), of.output_bias.detach())
-    if of.l1 is not None:
-        gradients = [gradients[0] + of.l1 * flat.detach().sign(), *gradients[1:]]
-    torch.autograd.backward([flat, biases, of.output_bias], gradients)
-    return loss
-
-
 def judged_rows(shape: Sequence[int]) -> list[slice]:
     """Parts of the first dimension on which quantisation steps are compared: all of it, or of a large signal some slabs, evenly spread."""
     rows = max(1, int(JUDGED_POINTS // prod(shape[1:])))
@@ -422,14 +390,6 @@ def device_of(name: str) -> torch.device:
     except (RuntimeError, AssertionError, ImportError) as error:
         raise EncodeError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
     return device
-
-
-def _surface(signal: Signal, sampling: str, generator: torch.Generator, drawn: bool) -> SurfaceSampler | None:
-    """The sampler of an occupancy field's points, where the setting wants it and points are drawn. Raises EncodeError where that needs another signal."""
-    field = signal.kind == "occupancy" and len(signal.shape) == 3 and signal.channels == 1
-    if sampling == "surface" and not field:
-        raise EncodeError(f"sampling = surface is for 3-D occupancy fields of one channel, not for {signal.kind} of the shape {signal.shape}")
-    return SurfaceSampler(signal.samples, generator) if drawn and field and sampling in ("auto", "surface") else None
 
 
 def _samples(signal: Signal, device: torch.device) -> tuple[Tensor, float, float]:

@@ -6,6 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from doh.errors import EncodeError
+from doh.signal import Signal
+
 #: A point is near the surface when the cube of points within this distance around it holds both values: 5 points a side.
 REACH = 2
 #: Share of the points that are drawn near the surface. A half gives a little more IoU, but cells far out that nobody asked for.
@@ -65,6 +68,14 @@ class SurfaceSampler:
         bit = (np.cumsum(bits, axis=1, dtype=np.uint8) > (ranks - set_before).astype(np.uint8)[:, None]).argmax(1)
         numbers: np.ndarray = word * _WORD + bit
         return numbers
+
+
+def surface_of(signal: Signal, sampling: str, generator: torch.Generator, drawn: bool) -> SurfaceSampler | None:
+    """The sampler of an occupancy field's points, where the setting wants it and points are drawn. Raises EncodeError where that needs another signal."""
+    field = signal.kind == "occupancy" and len(signal.shape) == 3 and signal.channels == 1
+    if sampling == "surface" and not field:
+        raise EncodeError(f"sampling = surface is for 3-D occupancy fields of one channel, not for {signal.kind} of the shape {signal.shape}")
+    return SurfaceSampler(signal.samples, generator) if drawn and field and sampling in ("auto", "surface") else None
 
 
 def _pack_near(samples: np.ndarray, reach: int, bits: np.ndarray) -> None:

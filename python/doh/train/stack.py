@@ -9,8 +9,9 @@ from torch import Tensor
 
 from doh.train.checkpoint import start_moments
 from doh.train.engine import steps_for
+from doh.train.gradient import backpropagate
 from doh.train.group import GroupGradient
-from doh.train.run import Run, backpropagate
+from doh.train.run import Run
 
 
 def kin(run: Run) -> Hashable:
