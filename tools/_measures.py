@@ -45,6 +45,9 @@ class Rademacher(DenseProjection):
     def _entries(self) -> Tensor:
         return (super()._entries() >> 7) * 255
 
+    def _kernels(self, device: Any) -> None:
+        """None: those that make the matrix anew make the uniform one."""
+
 
 def projection_of(generator: str) -> Callable[..., Projection]:
     """What Run is to make its projection with."""
