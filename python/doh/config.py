@@ -59,7 +59,7 @@ class Config:
     epochs: int = 0  # If not 0, this many passes over all points instead of `steps`.
     batch: int = 8192  # Grid points in a step; a signal with no more points is used whole in every step.
     sampling: str = "auto"  # "random" = with replacement; "epochs" = every point once a pass; "surface" = a quarter near an occupancy field's surface; "auto".
-    lr_latents: float = 0.0  # Adam's learning rate of the latents, at the scale that `latent_scale` says; 0 = 0.08, or less for more than 16,000 weights.
+    lr_latents: float = 0.0  # Adam's learning rate of the latents, at the scale that `latent_scale` says; 0 = 0.08, or less for many weights.
     lr_biases: float = 0.003  # Adam's learning rate of the biases.
     latent_scale: str = "unit"  # What lr_latents and adam_eps are about: "unit" = latents z' in [-1, 1]; "paper" = z'/n; "weights" (plain only) = the weights.
     l1: float = 0.0  # Factor of the sum of the weights' magnitudes that is added to the mean squared error.

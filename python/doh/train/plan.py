@@ -25,9 +25,9 @@ WEIGHTS_PER_LATENT, ENOUGH_WEIGHTS, LEAST_WEIGHTS_PER_LATENT = 3.25, 16000, 1.15
 #: networks of twice as many weights as latents, where depth costs no bytes but those of biases.
 DEPTH, DEPTH_WEIGHTS, MAX_DEPTH = 4, 4800, 6
 SHARED, SHARED_DEPTH, SHARED_DEPTH_WEIGHTS, SHARED_MAX_DEPTH = 2, 9, 15000, 9
-#: Learning rate of the latents of a network of up to so many weights, and its exponent beyond. At a rate that a small network takes a large one diverges, or is
-#: held up until the rate has fallen: the busier the picture, the sooner.
-LEARNING_RATE, STEADY_WEIGHTS, LEARNING_RATE_POWER = 0.08, 16000, -0.7
+#: Learning rate of the latents of a network of up to so many weights in batches of so many points, and an exponent for both beyond. At a rate that a small
+#: network takes a large one diverges, or is held up until the rate has fallen: the busier the picture, the sooner; larger batches bear more.
+LEARNING_RATE, STEADY_WEIGHTS, STEADY_BATCH, LEARNING_RATE_POWER = 0.08, 16000, 4096, 0.7
 MAX_WEIGHTS = 1 << 20  # what decoders take by default
 #: A file must fill its budget to this share.
 FILL = 0.97
@@ -72,7 +72,7 @@ def plan(signal: Signal, config: Config) -> Plan:
     if budget * FILL > most:
         advice = "give it a larger width, or none" if config.width else "ask for fewer"
         raise EncodeError(f"{budget} bytes are more than this network can use (at most {most} bytes): {advice}")
-    return Plan(target, n, budget, omega, config.first_omega or omega, config.lr_latents or learning_rate_for(target.weights))
+    return Plan(target, n, budget, omega, config.first_omega or omega, config.lr_latents or learning_rate_for(target.weights, config.batch))
 
 
 def _latents_for(signal: Signal, config: Config, budget: int) -> int:
@@ -120,9 +120,10 @@ def omega_for(points: int) -> float:
     return min(20.0, max(10.0, 20 * float(points / 4e5) ** 0.125))
 
 
-def learning_rate_for(weights: int) -> float:
-    """Adam's learning rate for latents at unit scale that make so many weights."""
-    return LEARNING_RATE * max(1.0, weights / STEADY_WEIGHTS) ** LEARNING_RATE_POWER
+def learning_rate_for(weights: int, batch: int) -> float:
+    """Adam's learning rate for latents at unit scale that make so many weights, by gradients of so many points."""
+    steady = STEADY_WEIGHTS * (batch / STEADY_BATCH) ** LEARNING_RATE_POWER
+    return LEARNING_RATE * min(1.0, steady / weights) ** LEARNING_RATE_POWER
 
 
 def estimate(signal: Signal, config: Config, n: int) -> int:
