@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 # A background job starts with Ctrl-C ignored, and so would the programs under test, which inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -17,6 +21,28 @@ KAT = TESTS / "kat"
 def table(path: Path) -> list[list[str]]:
     """Rows of a tab-separated file; lines that start with # are comments."""
     return [line.split("\t") for line in path.read_text().splitlines() if line and not line.startswith("#")]
+
+
+@contextmanager
+def ctrl_c_after(step: int) -> Iterator[None]:
+    """Ctrl-C in every doh.codec.encode() once so many steps are taken. Their progress is reported after each."""
+    import doh.codec
+    import doh.train.fit
+
+    encode = doh.codec.encode
+
+    def stopped(*args, progress, **kwargs):
+        def interrupt(p):
+            progress(p)
+            if p.step == step:
+                raise KeyboardInterrupt
+
+        return encode(*args, progress=interrupt, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(doh.train.fit, "REPORT_SECONDS", 0)
+        patch.setattr(doh.codec, "encode", stopped)
+        yield
 
 
 def read_all(terminal: int) -> bytes:

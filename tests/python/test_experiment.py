@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ctrl_c_after
 from PIL import Image
 
 import doh
@@ -253,25 +254,10 @@ def test_every_field_is_documented():
 
 
 @needs["torch"]
-def test_stopped_cell_goes_on(program, folder, monkeypatch, capsys):
+def test_stopped_cell_goes_on(program, folder, capsys):
     """Ctrl-C inside an encode: the same command goes on from its checkpoint, to the bytes of a run in one piece. What is no checkpoint of it is dropped."""
-    import doh.codec
-    import doh.train.fit
-
-    monkeypatch.setattr(doh.train.fit, "REPORT_SECONDS", 0)
-    real = doh.codec.encode
-
-    def stopped(*args, progress, **kwargs):
-        def interrupt(p):
-            progress(p)
-            if p.step == 4:
-                raise KeyboardInterrupt
-
-        return real(*args, progress=interrupt, **kwargs)
-
     command, files = words(folder, "run", "sizes", "--seeds", "1", "--images", "1"), folder / "out" / "files"
-    with monkeypatch.context() as patch:
-        patch.setattr(doh.codec, "encode", stopped)
+    with ctrl_c_after(4):
         assert program.main(command) == 130
     assert [path.suffix for path in files.iterdir()] == [".ckpt"]
     assert program.main(command) == 0
@@ -280,7 +266,7 @@ def test_stopped_cell_goes_on(program, folder, monkeypatch, capsys):
     assert {path.suffix for path in files.iterdir()} == {".doh"}
     cells = load("sizes", "quick", folder=folder / "defined", seeds=1, images=["1"]).cells
     signal = read(folder, cells[0].signal)
-    assert (files / first["file"]).read_bytes() == real(signal, config=_experiments.config_of(cells[0], signal, device="cpu"))
+    assert (files / first["file"]).read_bytes() == doh.encode(signal, config=_experiments.config_of(cells[0], signal, device="cpu"))
     # something else under that name
     (folder / "out" / "records.jsonl").unlink()
     (files / f"{first['key']}.ckpt").write_bytes(b"nonsense")

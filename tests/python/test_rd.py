@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ctrl_c_after
 from PIL import Image
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
@@ -316,24 +317,11 @@ def test_tiny_run_and_its_report(program, folder, monkeypatch, capsys):
 def test_interrupted_inside_an_encode(program, folder, monkeypatch, capsys):
     """Ctrl-C in the first file; the same command then goes on from its checkpoint, to the bytes of a run in one piece."""
     pytest.importorskip("torch")
-    import doh.codec
-    import doh.train.fit
+    import doh
 
     monkeypatch.setattr(program, "RIVAL_BPP", (2.5, 5.0))
-    monkeypatch.setattr(doh.train.fit, "REPORT_SECONDS", 0)
     words = arguments(folder, "--images", "1", "--rivals")
-    real = doh.codec.encode
-
-    def stopped(*args, progress, **kwargs):
-        def interrupt(p):
-            progress(p)
-            if p.step == 5:
-                raise KeyboardInterrupt
-
-        return real(*args, progress=interrupt, **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(doh.codec, "encode", stopped)
+    with ctrl_c_after(5):
         assert program.main(words) == 130
     assert "the same command goes on" in capsys.readouterr().err and len(list((folder / "out").glob("*.ckpt"))) == 1
     assert program.main([*words, "--report-only"]) == 0 and "doh has no file here" in capsys.readouterr().out
@@ -342,7 +330,7 @@ def test_interrupted_inside_an_encode(program, folder, monkeypatch, capsys):
     first, second = json.loads((out / "report.json").read_text())["files"]
     assert (first["from_step"], second["from_step"]) == (5, 0) and not list(out.glob("*.ckpt"))
     samples = pixels(folder / "kodak" / "kodim01.png")
-    assert (out / first["file"]).read_bytes() == real(samples, bytes=480, steps=12, device="cpu")
+    assert (out / first["file"]).read_bytes() == doh.encode(samples, bytes=480, steps=12, device="cpu")
 
 
 @bench
