@@ -111,6 +111,35 @@ class QuantModel:
         return self.scales[scale_index(layer, self.target.depth, bool(self.flags & 1))]
 
 
+@dataclass(frozen=True)
+class Mosaic:
+    """A whole version 2 file in numbers: the signal cut into prod(parts) equal boxes, each with a network of its own (section 2.1).
+
+    The models have alike what the file holds once: signal, sample_type, shape (the whole signal's), generator, seed, and the target's dims, channels,
+    frequencies and ladder. Each has its own width, depth, latents, flags, scales, bias scale and codes.
+    """
+
+    parts: tuple[int, ...]  # boxes along each dimension, slowest first: each 1 .. shape[t], product 2 .. 65536
+    models: tuple[QuantModel, ...]  # one for each box, row-major; alike in all that the file holds once (see the class)
+    samples_crc: int = 0  # of the whole signal; those of the models mean nothing
+
+    @property
+    def signal(self) -> str:
+        return self.models[0].signal
+
+    @property
+    def sample_type(self) -> str:
+        return self.models[0].sample_type
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.models[0].shape
+
+    @property
+    def points(self) -> int:
+        return self.models[0].points
+
+
 def scale_count(depth: int, per_layer: bool) -> int:
     """Scales in a header: one for each layer, or one for each class of layer (first, hidden, output)."""
     return depth + 1 if per_layer else min(3, depth + 1)
