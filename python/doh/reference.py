@@ -5,18 +5,21 @@ It shares nothing with the C++ core, and reads a file's bytes by itself. `decode
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from math import prod
 
 import numpy as np
 
 from doh.model import (
+    DTYPE,
     GENERATORS,
     LADDERS,
     SAMPLE_TYPES,
     SIGNALS,
     TOP,
     BiasScale,
+    Mosaic,
     QuantModel,
     Scale,
     Target,
@@ -63,7 +66,7 @@ MAGIC = b"\xd0H\r\n"
 
 @dataclass
 class Reader:
-    """Takes fields off the front of the bytes that precede the two checksums."""
+    """Takes fields off the front of the bytes that precede the two checksums, or of one record."""
 
     data: bytes
     at: int = 0
@@ -87,7 +90,7 @@ class Reader:
 def check_container(data: bytes) -> None:
     require(data[:4] == MAGIC[: len(data)], "BAD_MAGIC")
     require(len(data) >= 32, "TRUNCATED")
-    require(data[4] == 1, "BAD_VERSION")
+    require(data[4] in (1, 2), "BAD_VERSION")
     require(int.from_bytes(data[-4:], "little") == crc32c(data[:-4]), "BAD_CHECKSUM")
 
 
@@ -96,6 +99,8 @@ def check_container(data: bytes) -> None:
 
 @dataclass
 class Header:
+    """All that is stored of one network; of version 2 the header's fields and one record's."""
+
     signal: str
     sample_type: str
     shape: tuple[int, ...]
@@ -108,33 +113,56 @@ class Header:
     bias_scale: BiasScale
     latent_shift: int
     bias_shift: int
+    payload: bytes = b""
 
 
-def read_header(r: Reader) -> Header:
+def read_signal(r: Reader) -> tuple[str, str, int, tuple[int, ...]]:
+    """Signal kind, sample type, channels, shape."""
     signal = r.uint(1)
     require(signal & 15 < len(SIGNALS) and signal >> 4 < len(SAMPLE_TYPES), "BAD_SIGNAL")
     dims = r.uint(1)
     d, channels = dims & 7, (dims >> 3) + 1
     require(1 <= d <= 4, "BAD_SIGNAL")
-    shape = []
+    shape: list[int] = []
     for _ in range(d):
         shape.append(r.varint())
         require(1 <= shape[-1] < 1 << 31 and prod(shape) * channels <= 1 << 40, "BAD_SHAPE")
+    return SIGNALS[signal & 15], SAMPLE_TYPES[signal >> 4], channels, tuple(shape)
+
+
+def read_size(r: Reader) -> tuple[int, int]:
+    """Width, depth."""
     width = r.varint()
     require(1 <= width <= 1024, "BAD_NETWORK")
     depth = r.uint(1)
     require(1 <= depth <= 64, "BAD_NETWORK")
+    return width, depth
+
+
+def read_encoding(r: Reader) -> tuple[int, str]:
+    """Frequencies, ladder."""
     encoding = r.uint(1)
     frequencies, ladder = encoding & 31, encoding >> 5 & 1
     require(encoding < 64 and frequencies <= 16 and not (frequencies == 0 and ladder), "BAD_NETWORK")
-    target = Target(d, channels, width, depth, frequencies, LADDERS[ladder])
-    require(target.weights <= 1 << 24, "BAD_NETWORK")
+    return frequencies, LADDERS[ladder]
+
+
+def read_generator(r: Reader) -> tuple[str, int]:
+    """Generator, seed."""
     generator = r.uint(1)
     require(generator < len(GENERATORS), "BAD_GENERATOR")
-    seed = r.varint()
+    return GENERATORS[generator], r.varint()
+
+
+def read_latents(r: Reader, generator: str, target: Target) -> int:
     latents = r.varint()
     require(1 <= latents <= 1 << 22, "BAD_GENERATOR")
-    require(GENERATORS[generator] != "dense" or latents * target.weights <= 1 << 40, "BAD_GENERATOR")
+    require(generator != "dense" or latents * target.weights <= 1 << 40, "BAD_GENERATOR")
+    return latents
+
+
+def read_scales(r: Reader, depth: int) -> tuple[int, tuple[Scale, ...], BiasScale, int, int]:
+    """Flags, scales, bias scale, latent shift, bias shift."""
     flags = r.uint(1)
     require(flags < 2, "BAD_SCALE")
     count = scale_count(depth, bool(flags & 1))
@@ -148,8 +176,62 @@ def read_header(r: Reader) -> Header:
     bias_scale = BiasScale(word & 2047, word >> 11)
     require(bias_scale.e <= 20, "BAD_SCALE")
     shifts = r.uint(1)
-    return Header(SIGNALS[signal & 15], SAMPLE_TYPES[signal >> 4], tuple(shape), target, GENERATORS[generator], seed, latents, flags,
-                  tuple(scales), bias_scale, shifts & 15, shifts >> 4)  # fmt: skip
+    return flags, tuple(scales), bias_scale, shifts & 15, shifts >> 4
+
+
+def read_header(r: Reader) -> Header:
+    """Version 1: the header of the one network; all that follows is its payload."""
+    signal, sample_type, channels, shape = read_signal(r)
+    width, depth = read_size(r)
+    frequencies, ladder = read_encoding(r)
+    target = Target(len(shape), channels, width, depth, frequencies, ladder)
+    require(target.weights <= 1 << 24, "BAD_NETWORK")
+    generator, seed = read_generator(r)
+    latents = read_latents(r, generator, target)
+    return Header(signal, sample_type, shape, target, generator, seed, latents, *read_scales(r, depth), r.data[r.at :])
+
+
+# 2.1 Mosaics (version 2)
+
+
+def read_mosaic(r: Reader) -> tuple[tuple[int, ...], list[Header]]:
+    """Version 2: the parts along each dimension, and every part's network, row-major."""
+    signal, sample_type, channels, shape = read_signal(r)
+    parts: list[int] = []
+    for points in shape:
+        parts.append(r.varint())
+        require(1 <= parts[-1] <= points and prod(parts) <= 1 << 16, "BAD_SHAPE")
+    require(prod(parts) >= 2, "BAD_SHAPE")
+    frequencies, ladder = read_encoding(r)
+    generator, seed = read_generator(r)
+    headers: list[Header] = []
+    all_weights = all_latents = 0
+    for _ in range(prod(parts)):
+        length = r.varint()
+        require(r.at + length <= len(r.data), "TRUNCATED")
+        record, r.at = Reader(r.data[r.at : r.at + length]), r.at + length
+        width, depth = read_size(record)
+        target = Target(len(shape), channels, width, depth, frequencies, ladder)
+        all_weights += target.weights
+        require(all_weights <= 1 << 24, "BAD_NETWORK")
+        latents = read_latents(record, generator, target)
+        all_latents += latents
+        require(all_latents <= 1 << 22, "BAD_GENERATOR")
+        scales = read_scales(record, depth)
+        headers.append(Header(signal, sample_type, shape, target, generator, seed, latents, *scales, record.data[record.at :]))
+    require(r.at == len(r.data), "BAD_CODES")
+    return tuple(parts), headers
+
+
+def read_file(data: bytes) -> tuple[tuple[int, ...], list[Header], int]:
+    """Sections 1 and 2: the parts along each dimension (1 for version 1), every part's network, `samples_crc`. Raises InvalidFile."""
+    data = bytes(data)
+    check_container(data)
+    r, samples_crc = Reader(data[:-8], at=5), int.from_bytes(data[-8:-4], "little")
+    if data[4] == 2:
+        return *read_mosaic(r), samples_crc
+    h = read_header(r)
+    return (1,) * len(h.shape), [h], samples_crc
 
 
 # 3 Entropy-coded codes
@@ -232,9 +314,9 @@ class CodeModel:
         return -1 - m if negative else m
 
 
-def read_codes(payload: bytes, h: Header) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def read_codes(h: Header) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Latent codes (n,), hidden bias codes (depth, width), output bias codes (channels,), all int32."""
-    r = RangeDecoder(payload)
+    r = RangeDecoder(h.payload)
 
     def read(count: int, shift: int) -> list[int]:
         model = CodeModel(shift)
@@ -243,20 +325,22 @@ def read_codes(payload: bytes, h: Header) -> tuple[np.ndarray, np.ndarray, np.nd
     latents = read(h.latents, h.latent_shift)
     biases = read(h.target.depth * h.target.width, h.bias_shift)
     output = read(h.target.channels, 8)
-    require(r.at >= len(payload) and not payload.endswith(b"\0"), "BAD_CODES")
+    require(r.at >= len(h.payload) and not h.payload.endswith(b"\0"), "BAD_CODES")
     require(h.generator != "dense" or sum(map(abs, latents)) < 1 << 28, "BAD_CODES")
     return np.array(latents, np.int32), np.array(biases, np.int32).reshape(h.target.depth, h.target.width), np.array(output, np.int32)
 
 
-def read_model(data: bytes) -> QuantModel:
-    """Sections 1 to 3: the numbers in a file. Raises InvalidFile."""
-    data = bytes(data)
-    check_container(data)
-    r = Reader(data[:-8], at=5)
-    h = read_header(r)
-    latents, biases, output = read_codes(data[r.at : -8], h)
-    return QuantModel(h.signal, h.sample_type, h.shape, h.target, h.generator, h.seed, latents, h.scales, h.bias_scale, biases, output,
-                      int.from_bytes(data[-8:-4], "little"), h.flags)  # fmt: skip
+def read_network(h: Header) -> QuantModel:
+    """One network with its codes; `samples_crc`, which is the file's, remains 0."""
+    latents, biases, output = read_codes(h)
+    return QuantModel(h.signal, h.sample_type, h.shape, h.target, h.generator, h.seed, latents, h.scales, h.bias_scale, biases, output, flags=h.flags)
+
+
+def read_model(data: bytes) -> QuantModel | Mosaic:
+    """Sections 1 to 3: the numbers in a file, all of them. Raises InvalidFile."""
+    parts, headers, samples_crc = read_file(data)
+    models = tuple(read_network(h) for h in headers)
+    return replace(models[0], samples_crc=samples_crc) if prod(parts) == 1 else Mosaic(parts, models, samples_crc)
 
 
 # 4 Random words
@@ -333,10 +417,17 @@ def wrap16(x: np.ndarray) -> np.ndarray:
 # 7 Coordinates and positional encoding
 
 
-def coordinates(first: int, count: int, points: int) -> np.ndarray:
-    """X of the indices first .. first + count - 1 in a dimension of `points` points, int64 in [-2^31, 2^31)."""
+def places(first: int, count: int, points: int, parts: int) -> tuple[np.ndarray, np.ndarray]:
+    """(part, X) of the indices first .. first + count - 1 in a dimension of `points` points, int64: part in [0, parts), X in [-2^31, 2^31)."""
     i = np.arange(first, first + count, dtype=np.uint64)
-    return ((2 * i + np.uint64(1)) * np.uint64(1 << 31) // np.uint64(points)).astype(np.int64) - (1 << 31)
+    u = ((2 * i + np.uint64(1)) * np.uint64(1 << 31) // np.uint64(points)).astype(np.int64)
+    v = u * parts  # below 2^48
+    return v >> 32, (v & 0xFFFFFFFF) - (1 << 31)
+
+
+def coordinates(first: int, count: int, points: int) -> np.ndarray:
+    """X where one network has the whole dimension."""
+    return places(first, count, points, 1)[1]
 
 
 def encoding(x: np.ndarray, multipliers: tuple[int, ...]) -> np.ndarray:
@@ -366,13 +457,12 @@ def sin16(p: np.ndarray) -> np.ndarray:
 # 9 The network
 
 
-def evaluate(model: QuantModel, grid: tuple[int, ...], offset: tuple[int, ...], extent: tuple[int, ...]) -> np.ndarray:
-    """y of the box, int64 (*extent, channels): values with 15 + q fractional bits."""
+def evaluate(model: QuantModel, coordinates: Sequence[np.ndarray]) -> np.ndarray:
+    """y at all combinations of coordinates X_0 (e_0,), X_1 (e_1,) ...: int64 (e_0, e_1, ..., channels), values with 15 + q fractional bits."""
     t, weights, biases = model.target, integer_weights(model), integer_biases(model)
     multipliers, inputs = ladder_multipliers(t.ladder, t.frequencies), 1 + 2 * t.frequencies
     acc = np.zeros((1,) * t.dims + (t.width,), np.int64)
-    for dim in range(t.dims):  # a dimension's share depends on its own coordinate alone, so it is computed once for each index and broadcast
-        x = coordinates(offset[dim], extent[dim], grid[dim])
+    for dim, x in enumerate(coordinates):  # a dimension's share depends on its own coordinate alone, so it is computed once for each index and broadcast
         w = weights[0][:, dim * inputs : (dim + 1) * inputs]
         share = ((x[:, None] * w[:, 0]) >> 16) + encoding(x, multipliers) @ w[:, 1:].T
         acc = acc + share.reshape((1,) * dim + (-1,) + (1,) * (t.dims - 1 - dim) + (t.width,))
@@ -385,23 +475,40 @@ def evaluate(model: QuantModel, grid: tuple[int, ...], offset: tuple[int, ...], 
 # 10 Samples
 
 
-def samples(model: QuantModel, grid=None, offset=None, extent=None) -> np.ndarray:
-    """The samples of a box of a grid, by default the whole stored grid: (*extent, channels), uint8, uint16 or int16."""
-    grid = tuple(grid or model.shape)
+def part_samples(model: QuantModel, coordinates: Sequence[np.ndarray]) -> np.ndarray:
+    """The samples of one network: as `evaluate`, but uint8, uint16 or int16."""
+    top, f = TOP[model.sample_type], 15 + model.scale_of(model.target.depth).q
+    value = (np.clip(evaluate(model, coordinates), 0, 1 << f) * top + (1 << (f - 1))) >> f
+    return (value - 32768 * (model.sample_type == "s16")).astype(DTYPE[model.sample_type])
+
+
+def box_samples(parts: tuple[int, ...], networks: Sequence[Header | QuantModel], grid, offset, extent) -> np.ndarray:
+    """The samples of a box, part by part; of a Header the codes are read now, and only where the box has points in its part."""
+    first = networks[0]
+    grid = tuple(grid or first.shape)
     offset = tuple(offset or (0,) * len(grid))
     extent = tuple(extent or (g - o for g, o in zip(grid, offset)))
-    top, f = TOP[model.sample_type], 15 + model.scale_of(model.target.depth).q
-    value = (np.clip(evaluate(model, grid, offset, extent), 0, 1 << f) * top + (1 << (f - 1))) >> f
-    if model.sample_type == "s16":
-        return (value - 32768).astype(np.int16)
-    return value.astype(np.uint16 if model.sample_type == "u16" else np.uint8)
+    place = [places(*numbers) for numbers in zip(offset, extent, grid, parts)]
+    result = np.empty((*extent, first.target.channels), DTYPE[first.sample_type])
+    for network, index in zip(networks, np.ndindex(parts)):
+        here = [np.flatnonzero(part == at) for (part, _), at in zip(place, index)]
+        if all(map(len, here)):
+            model = read_network(network) if isinstance(network, Header) else network
+            result[np.ix_(*here)] = part_samples(model, [x[at] for (_, x), at in zip(place, here)])
+    return result
+
+
+def samples(model: QuantModel | Mosaic, grid=None, offset=None, extent=None) -> np.ndarray:
+    """The samples of a box of a grid, by default the whole stored grid: (*extent, channels), uint8, uint16 or int16."""
+    parts, models = (model.parts, model.models) if isinstance(model, Mosaic) else ((1,) * len(model.shape), (model,))
+    return box_samples(parts, models, grid, offset, extent)
 
 
 def decode(data: bytes, grid=None, offset=None, extent=None) -> np.ndarray:
     """Bytes to samples. Raises InvalidFile; the whole stored grid is checked against `samples_crc`."""
-    model = read_model(data)
-    result = samples(model, grid, offset, extent)
+    parts, headers, samples_crc = read_file(data)
+    result = box_samples(parts, headers, grid, offset, extent)
     if grid is None and offset is None and extent is None:
         canonical = result.astype(result.dtype.newbyteorder("<")).tobytes()
-        require(crc32c(canonical) == model.samples_crc, "BAD_SAMPLES")
+        require(crc32c(canonical) == samples_crc, "BAD_SAMPLES")
     return result
