@@ -46,7 +46,7 @@ struct Request {
     options.threads = threads;
     check(read_file(span_of(data), file));
     region = region_of(file.header, grid, offset, extent);
-    check(decode_needs(file.header, &options, whole ? nullptr : &region, workspace, samples));
+    check(decode_needs(file, &options, whole ? nullptr : &region, workspace, samples));
   }
 };
 

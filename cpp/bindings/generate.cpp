@@ -56,20 +56,23 @@ Numpy<uint8_t> dense_bytes(uint64_t seed, uint32_t layer, uint32_t row, uint32_t
   return result.array;
 }
 
-// A file's latent codes and scratch to sort in. Only the limits that do not depend on the grid apply.
+// The latent codes of a file of one network and scratch to sort in. Only the limits that do not depend on the grid apply.
 struct Latents {
-  File file;
+  Part part;
   std::unique_ptr<uint8_t[]> memory;
   std::optional<ModelSpace> space;
 
   explicit Latents(const Bytes& data) {
+    File file;
     check(read_file(span_of(data), file));
-    const uint64_t bytes = workspace_bytes(file.header, 1);
-    check(judge(file.header, 1, bytes, limits_of(nullptr)));
+    if (file.version != kOneNetwork) check(DOH_BAD_VERSION);
+    part = PartReader(file).part();
+    const uint64_t bytes = workspace_bytes(file.sizes(), 1);
+    check(judge(file, Box{}, bytes, limits_of(nullptr)));
     memory = buffer(static_cast<size_t>(bytes));
     Arena arena({memory.get(), static_cast<size_t>(bytes)});
-    space.emplace(file.header, arena);
-    check(read_payload(file, space->latents, space->hidden_biases, space->output_biases));
+    space.emplace(file.sizes(), arena);
+    check(read_payload(part, space->latents, space->hidden_biases, space->output_biases));
   }
 };
 
@@ -77,7 +80,7 @@ struct Latents {
 template <class T, class Value>
 nb::list layer_arrays(const Bytes& data, Value&& value) {
   const Latents latents(data);
-  const Header& h = latents.file.header;
+  const Header& h = latents.part.header;
   nb::list arrays;
   std::vector<T*> layers;
   for (uint32_t l = 0; l <= h.depth; ++l) {
@@ -129,10 +132,10 @@ void bind_generate(nb::module_& m) {
         "Rows row .. row + rows - 1 of a layer's dense matrix as bytes u, uint8 [rows, latents]; an entry is 2u - 255.");
   m.def("weight_sums", &weight_sums, nb::arg("data").noconvert(),
         nb::sig("def weight_sums(data: " DOH_BYTES ") -> list[numpy.typing.NDArray[numpy.int64]]"),
-        "W_int of a file: for each layer int64 [fan_out, fan_in]. Raises DohError.");
+        "W_int of a file of one network: for each layer int64 [fan_out, fan_in]. Raises DohError (BAD_VERSION: a mosaic).");
   m.def("integer_weights", &integer_weights, nb::arg("data").noconvert(),
         nb::sig("def integer_weights(data: " DOH_BYTES ") -> list[numpy.typing.NDArray[numpy.int16]]"),
-        "The 16-bit weights of a file: for each layer int16 [fan_out, fan_in]. Raises DohError.");
+        "The 16-bit weights of a file of one network: for each layer int16 [fan_out, fan_in]. Raises DohError (BAD_VERSION: a mosaic).");
   m.def("sine", &sine, "sin16 of the phases -32768 .. 32767, int16 [65536].");
 }
 

@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 #define DOH_VERSION "0.1.0"
-#define DOH_FORMAT_VERSION 1
+#define DOH_FORMAT_VERSION 2 /* the newest; older ones are read too */
 #define DOH_MAX_DIMS 4
 
 #if defined(_WIN32) && defined(DOH_SHARED)
@@ -79,9 +79,10 @@ typedef struct doh_options {
   uint64_t reserved[8];
 } doh_options;
 
-/* What a header says. */
+/* What a header says. Version 1 holds one network; version 2, a mosaic, one for each of several boxes of the signal: then width and depth are the largest
+ * of any network, latents and weights sums over all, and flags and shifts 0. */
 typedef struct doh_info {
-  uint32_t version;
+  uint32_t version;             /* of the file */
   uint32_t signal, sample_type; /* enum doh_signal, enum doh_sample_type */
   uint32_t dims, channels;
   uint64_t shape[DOH_MAX_DIMS]; /* slowest first; unused entries are 1 */
@@ -95,7 +96,9 @@ typedef struct doh_info {
   uint32_t latent_shift, bias_shift, flags;
   uint32_t samples_crc, file_crc;
   uint64_t header_bytes, payload_bytes;
-  uint64_t reserved[8];
+  uint32_t parts[DOH_MAX_DIMS];              /* boxes along each dimension; 1s in version 1 */
+  uint32_t part_latents, part_weights;       /* the largest n and D of any network; with width and depth they size a workspace */
+  uint64_t reserved[5];
 } doh_info;
 
 /* A box of a grid: grid[t] points over the signal's extent in dimension t, of which offset[t] .. offset[t] + extent[t] - 1 are decoded. */

@@ -43,6 +43,12 @@ DOH_API int doh_write_bound(const doh_model *model, size_t *bytes);
 /* Writes the file into dst and its length into *written. Fields are checked as a reader would: a file that is written can be read. */
 DOH_API int doh_write(const doh_model *model, void *dst, size_t dst_size, size_t *written);
 
+/* The same for a mosaic: the signal is cut into parts[0] x parts[1] .. equal boxes (one number for each dimension), each with a network of its own.
+ * `models` are theirs, row-major. They agree in signal, sample_type, dims, channels, shape, frequencies, ladder, generator and seed, which the file
+ * holds once, else BAD_ARGUMENT; samples_crc is that of the first. */
+DOH_API int doh_write_mosaic_bound(const doh_model *models, const uint32_t *parts, size_t *bytes);
+DOH_API int doh_write_mosaic(const doh_model *models, const uint32_t *parts, void *dst, size_t dst_size, size_t *written);
+
 /* Replaces the samples' checksum of a valid file, and with it the file's own. */
 DOH_API int doh_set_samples_crc(void *data, size_t size, uint32_t samples_crc);
 

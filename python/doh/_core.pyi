@@ -26,12 +26,12 @@ def read_info(data: bytes | bytearray | memoryview | mmap.mmap | numpy.typing.ND
 
 def unpack(data: bytes | bytearray | memoryview | mmap.mmap | numpy.typing.NDArray[numpy.uint8], limits: dict[str, int] | None = None) -> dict[str, Any]:
     """
-    read_info and all codes: scales [(m, r, q)], bias_scale (m, e), latent_codes int32 [n], bias_codes int32 [depth, width], output_bias_codes int32 [channels]. Raises DohError.
+    read_info and all codes: scales [(m, r, q)], bias_scale (m, e), latent_codes int32 [n], bias_codes int32 [depth, width], output_bias_codes int32 [channels]. Of a mosaic they are in networks, a list, row-major over the parts, of dictionaries with these and width, depth, latents, weights, flags, latent_shift, bias_shift. Raises DohError.
     """
 
 def pack(fields: dict[str, Any]) -> bytes:
     """
-    The file of such a dictionary (entries that follow from others may be absent). latent_shift and bias_shift are picked for the smallest file where absent or None. Raises DohError for a field out of range, KeyError, TypeError or ValueError for one that is absent or no such thing.
+    The file of such a dictionary (entries that follow from others may be absent); with networks, a mosaic's. latent_shift and bias_shift are picked for the smallest file where absent or None. Raises DohError for a field out of range, KeyError, TypeError or ValueError for one that is absent or no such thing.
     """
 
 def set_samples_crc(data: bytes | bytearray | memoryview | mmap.mmap | numpy.typing.NDArray[numpy.uint8], crc: int) -> bytes:
@@ -75,12 +75,12 @@ def dense_bytes(seed: int, layer: int, row: int, rows: int, latents: int) -> NDA
 
 def weight_sums(data: bytes | bytearray | memoryview | mmap.mmap | numpy.typing.NDArray[numpy.uint8]) -> list[numpy.typing.NDArray[numpy.int64]]:
     """
-    W_int of a file: for each layer int64 [fan_out, fan_in]. Raises DohError.
+    W_int of a file of one network: for each layer int64 [fan_out, fan_in]. Raises DohError (BAD_VERSION: a mosaic).
     """
 
 def integer_weights(data: bytes | bytearray | memoryview | mmap.mmap | numpy.typing.NDArray[numpy.uint8]) -> list[numpy.typing.NDArray[numpy.int16]]:
     """
-    The 16-bit weights of a file: for each layer int16 [fan_out, fan_in]. Raises DohError.
+    The 16-bit weights of a file of one network: for each layer int16 [fan_out, fan_in]. Raises DohError (BAD_VERSION: a mosaic).
     """
 
 def sine() -> NDArray[numpy.int16]:

@@ -1,4 +1,4 @@
-"""Files and models: a QuantModel to bytes and back, and bytes to samples, all through the C++ core. No torch."""
+"""Files and models: a QuantModel or a Mosaic to bytes and back, and bytes to samples, all through the C++ core. No torch."""
 
 from __future__ import annotations
 
@@ -8,24 +8,30 @@ from fractions import Fraction
 from math import floor
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from doh import _core
-from doh.model import DTYPE, BiasScale, QuantModel, Scale, Target
+from doh.model import DTYPE, BiasScale, Mosaic, QuantModel, Scale, Target
 
+_Model = TypeVar("_Model", QuantModel, Mosaic)
 Source = bytes | bytearray | memoryview | np.ndarray | str | PathLike
 
 
 @dataclass(frozen=True)
 class Info:
-    """What a header says (docs/format.md, section 2); sizes in bytes, `work` in multiply-adds of a full decode."""
+    """What a header says (docs/format.md, section 2); sizes in bytes, `work` in multiply-adds of a full decode.
+
+    Of a mosaic (version 2: a network for each of prod(parts) boxes of the signal), `width` and `depth` are the largest of any network, `latents` and
+    `weights` the sums over all.
+    """
 
     version: int
     signal: str
     sample_type: str
     shape: tuple[int, ...]
+    parts: tuple[int, ...]  # boxes along each dimension; 1s in version 1
     channels: int
     width: int
     depth: int
@@ -139,53 +145,76 @@ def verify(source: Source, limits: Mapping[str, int] | None = None, threads: int
     return info
 
 
-def pack(model: QuantModel, threads: int = 1) -> bytes:
-    """The file of a model. Its samples are decoded once to seal the file with their checksum. Raises DohError for numbers that the format cannot hold."""
+def pack(model: QuantModel | Mosaic, threads: int = 1) -> bytes:
+    """The file of a model or a mosaic. Its samples are decoded once to seal the file with their checksum. Raises as pack_unsealed does."""
     data = pack_unsealed(model)
     return _core.set_samples_crc(data, samples_crc(decode_unsealed(data, model, threads)))
 
 
-def decode_unsealed(data: bytes, model: QuantModel, threads: int = 1, rows: slice = slice(None)) -> np.ndarray:
-    """The samples in `model`'s file, whose checksum need not be right yet: (*shape, channels), uint8, uint16 or int16; `rows` are those of the first
-    dimension, one after the other."""
+def decode_unsealed(data: bytes, model: QuantModel | Mosaic, threads: int = 1, rows: slice = slice(None)) -> np.ndarray:
+    """The samples in the file of a model or a mosaic, whose checksum need not be right yet: (*shape, channels), uint8, uint16 or int16; `rows` are those of
+    the first dimension, one after the other."""
     first, last, _ = rows.indices(model.shape[0])
     extent = (last - first, *model.shape[1:])
-    samples = np.empty((*extent, model.target.channels), DTYPE[model.sample_type])
+    channels = (model.models[0] if isinstance(model, Mosaic) else model).target.channels
+    samples = np.empty((*extent, channels), DTYPE[model.sample_type])
     box = {"grid": model.shape, "offset": (first, *[0] * (len(extent) - 1)), "extent": extent}  # decoded as a region, which has no checksum
     _core.decode(data, samples, limits={"max_samples": 1 << 40, "max_work": (1 << 64) - 1}, threads=threads, **box)
     return samples
 
 
-def pack_unsealed(model: QuantModel) -> bytes:
-    """The file of a model with the `samples_crc` that the model carries: right in size, but not yet decodable as a whole."""
+def pack_unsealed(model: QuantModel | Mosaic) -> bytes:
+    """The file of a model or a mosaic with the `samples_crc` that it carries: right in size, but not yet decodable as a whole. Raises DohError for numbers
+    that the format cannot hold, ValueError for a mosaic whose models disagree in what its file holds once."""
+    if isinstance(model, QuantModel):
+        return _core.pack({**_signal_fields(model), **_network_fields(model)})
+    common = _signal_fields(model.models[0])
+    if any(_signal_fields(m) != common for m in model.models):
+        raise ValueError("the models of a mosaic must be of one signal, shape, encoding, generator and seed")
+    networks = [_network_fields(m) for m in model.models]
+    return _core.pack({**common, "parts": tuple(model.parts), "networks": networks, "samples_crc": model.samples_crc})
+
+
+def _signal_fields(model: QuantModel) -> dict[str, Any]:
+    """What the networks of a mosaic have alike."""
     t = model.target
-    return _core.pack(
-        {
-            "signal": model.signal,
-            "sample_type": model.sample_type,
-            "shape": tuple(model.shape),
-            "channels": t.channels,
-            "width": t.width,
-            "depth": t.depth,
-            "frequencies": t.frequencies,
-            "ladder": t.ladder,
-            "generator": model.generator,
-            "seed": model.seed,
-            "flags": model.flags,
-            "scales": [(s.m, s.r, s.q) for s in model.scales],
-            "bias_scale": (model.bias_scale.m, model.bias_scale.e),
-            "latent_codes": np.ascontiguousarray(model.latent_codes, np.int32),
-            "bias_codes": np.ascontiguousarray(model.bias_codes, np.int32),
-            "output_bias_codes": np.ascontiguousarray(model.output_bias_codes, np.int32),
-            "samples_crc": model.samples_crc,
-        }
-    )
+    return {
+        "signal": model.signal,
+        "sample_type": model.sample_type,
+        "shape": tuple(model.shape),
+        "channels": t.channels,
+        "frequencies": t.frequencies,
+        "ladder": t.ladder,
+        "generator": model.generator,
+        "seed": model.seed,
+    }
 
 
-def unpack(source: Source, limits: Mapping[str, int] | None = None) -> QuantModel:
-    """The model in a file (a path or its bytes). Raises DohError, OSError."""
+def _network_fields(model: QuantModel) -> dict[str, Any]:
+    return {
+        "width": model.target.width,
+        "depth": model.target.depth,
+        "flags": model.flags,
+        "scales": [(s.m, s.r, s.q) for s in model.scales],
+        "bias_scale": (model.bias_scale.m, model.bias_scale.e),
+        "latent_codes": np.ascontiguousarray(model.latent_codes, np.int32),
+        "bias_codes": np.ascontiguousarray(model.bias_codes, np.int32),
+        "output_bias_codes": np.ascontiguousarray(model.output_bias_codes, np.int32),
+        "samples_crc": model.samples_crc,
+    }
+
+
+def unpack(source: Source, limits: Mapping[str, int] | None = None) -> QuantModel | Mosaic:
+    """The model in a file (a path or its bytes); a Mosaic where there are several (format version 2). Raises DohError, OSError."""
     raw = _core.unpack(load(source), _limits(limits))
-    target = Target(len(raw["shape"]), raw["channels"], raw["width"], raw["depth"], raw["frequencies"], raw["ladder"])
+    if "networks" not in raw:
+        return _model(raw, raw)
+    return Mosaic(parts=raw["parts"], models=tuple(_model(raw, network) for network in raw["networks"]), samples_crc=raw["samples_crc"])
+
+
+def _model(raw: Mapping[str, Any], network: Mapping[str, Any]) -> QuantModel:
+    """The model with the file's fields `raw` and a network's own, which in a file of one are the same."""
+    target = Target(len(raw["shape"]), raw["channels"], network["width"], network["depth"], raw["frequencies"], raw["ladder"])
     return QuantModel(
         signal=raw["signal"],
         sample_type=raw["sample_type"],
@@ -193,17 +222,17 @@ def unpack(source: Source, limits: Mapping[str, int] | None = None) -> QuantMode
         target=target,
         generator=raw["generator"],
         seed=raw["seed"],
-        latent_codes=raw["latent_codes"],
-        scales=tuple(Scale(*s) for s in raw["scales"]),
-        bias_scale=BiasScale(*raw["bias_scale"]),
-        bias_codes=raw["bias_codes"],
-        output_bias_codes=raw["output_bias_codes"],
-        samples_crc=raw["samples_crc"],
-        flags=raw["flags"],
+        latent_codes=network["latent_codes"],
+        scales=tuple(Scale(*s) for s in network["scales"]),
+        bias_scale=BiasScale(*network["bias_scale"]),
+        bias_codes=network["bias_codes"],
+        output_bias_codes=network["output_bias_codes"],
+        samples_crc=network.get("samples_crc", 0),
+        flags=network["flags"],
     )
 
 
-def with_samples_crc(model: QuantModel, crc: int) -> QuantModel:
+def with_samples_crc(model: _Model, crc: int) -> _Model:
     return replace(model, samples_crc=crc)
 
 

@@ -72,15 +72,17 @@ TEST(any_split_of_the_tiles_gives_the_same_samples) {
   doh::File file;
   CHECK_EQ(doh::read_file(bytes, file), DOH_OK);
   const doh::Box box = doh::whole_grid(file.header);
-  const doh::Tiling tiling(box);
+  const doh::Tiling tiling(box, box);
   CHECK_EQ(tiling.tiles, 80u);
-  std::vector<uint8_t> work(doh::workspace_bytes(file.header, 1));
+  std::vector<uint8_t> work(doh::workspace_bytes(file.header.sizes(), 1));
   doh::Arena arena(work);
-  const doh::ModelSpace model_space(file.header, arena);
-  const doh::TileSpace tile_space(file.header, arena);
+  const doh::ModelSpace model_space(file.header.sizes(), arena);
+  const doh::TileSpace tile_space(file.header.sizes(), arena);
   const doh::Kernel& kernel = *doh::find_kernel("scalar");
+  doh::PartReader reader(file);
+  CHECK_EQ(reader.next(), DOH_OK);
   doh::Network net;
-  CHECK_EQ(doh::load_network(file, model_space, kernel, 1, net), DOH_OK);
+  CHECK_EQ(doh::load_network(reader.part(), model_space, kernel, 1, net), DOH_OK);
   Bytes whole(12000), parts(12000);
   doh::decode_tiles({net, box, tiling, kernel, whole.data()}, tile_space, 0, tiling.tiles);
   for (uint64_t step : {1u, 7u, 41u}) {

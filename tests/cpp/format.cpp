@@ -106,7 +106,7 @@ TEST(header_fields_are_read_back) {
       CHECK_EQ(h.bias_shift, 0u);
       CHECK_EQ(h.weights(), 20u * 4 * 33 + 400u * (depth - 1) + 640);
       CHECK_EQ(h.points(), 3ull * 200 * 70000);
-      CHECK_EQ(file.header_bytes + file.payload.size() + 8, bytes.size());
+      CHECK_EQ(file.header_bytes + file.payload_bytes + 8, bytes.size());
     }
 }
 
@@ -144,7 +144,7 @@ TEST(container_checks_in_order) {
   file.push_back(0);
   CHECK_EQ(read(file), DOH_BAD_CHECKSUM);
   file.pop_back();
-  file[4] = 2;
+  file[4] = 3;
   CHECK_EQ(read(file), DOH_BAD_VERSION);
   file[3] = 0;
   CHECK_EQ(read(file), DOH_BAD_MAGIC);
@@ -260,7 +260,7 @@ TEST(payload_form) {
   auto payload_error = [&](const Bytes& bytes) {
     File parsed;
     CHECK_EQ(read_file(bytes, parsed), DOH_OK);
-    return read_payload(parsed, latents, hidden, output);
+    return read_payload(PartReader(parsed).part(), latents, hidden, output);
   };
   CHECK_EQ(payload_error(file), DOH_OK);
   for (const uint8_t extra : Bytes{0, 1, 255}) {  // a byte too many: zero, or never read

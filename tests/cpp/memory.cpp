@@ -109,16 +109,16 @@ TEST(needs_are_those_of_the_c_interface) {
     size_t size = 0, needed = 0;
     uint64_t samples = 0;
     CHECK_EQ(doh_workspace_size(&info, &options, &size), DOH_OK);
-    CHECK_EQ(doh::decode_needs(file.header, &options, nullptr, needed, samples), DOH_OK);
+    CHECK_EQ(doh::decode_needs(file, &options, nullptr, needed, samples), DOH_OK);
     CHECK_EQ(needed, size);
     CHECK_EQ(samples, info.samples_bytes);
   }
   const doh_region box{{100, 100, 0, 0}, {90, 0, 0, 0}, {10, 7, 0, 0}}, outside{{100, 100, 0, 0}, {91, 0, 0, 0}, {10, 7, 0, 0}};
   size_t needed = 0;
   uint64_t samples = 0;
-  CHECK_EQ(doh::decode_needs(file.header, nullptr, &box, needed, samples), DOH_OK);
+  CHECK_EQ(doh::decode_needs(file, nullptr, &box, needed, samples), DOH_OK);
   CHECK_EQ(samples, 10u * 7 * 3 * 2);
-  CHECK_EQ(doh::decode_needs(file.header, nullptr, &outside, needed, samples), DOH_BAD_ARGUMENT);
+  CHECK_EQ(doh::decode_needs(file, nullptr, &outside, needed, samples), DOH_BAD_ARGUMENT);
 }
 
 // A file of one latent asks for as many permutations as there are weights: it must not cost much more than a file of many latents.

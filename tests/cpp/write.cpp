@@ -27,7 +27,7 @@ TEST(codes_come_back) {
     doh::File file;
     CHECK_EQ(doh::read_file(bytes, file), DOH_OK);
     std::vector<int16_t> latents(sample.latents.size()), hidden(sample.biases.size()), output(sample.output_biases.size());
-    CHECK_EQ(doh::read_payload(file, latents, hidden, output), DOH_OK);
+    CHECK_EQ(doh::read_payload(doh::PartReader(file).part(), latents, hidden, output), DOH_OK);
     CHECK(std::equal(latents.begin(), latents.end(), sample.latents.begin()));
     CHECK(std::equal(hidden.begin(), hidden.end(), sample.biases.begin()));
     CHECK(std::equal(output.begin(), output.end(), sample.output_biases.begin()));

@@ -1,6 +1,6 @@
 // Any bytes -> header: a named error, or fields that agree with each other and that write the very same bytes. Built without the checksum's verdict.
 #include <algorithm>
-#include <array>
+#include <vector>
 
 #include "common.h"
 #include "format/fields.h"
@@ -11,13 +11,25 @@ namespace {
 void writes_the_same(const uint8_t* data, size_t size) {
   doh::File file;
   FUZZ_CHECK(doh::read_file({data, size}, file) == DOH_OK);
-  std::array<uint8_t, 512> buffer;
+  std::vector<uint8_t> buffer(size);
   doh::ByteWriter out(buffer);
   doh::HeaderWriter fields(out);
-  FUZZ_CHECK(doh::header_fields(fields, file.header) == DOH_OK);
+  doh::Totals totals;
+  for (size_t i = 0; i < doh::kPreambleBytes; ++i) out.byte(data[i]);
+  FUZZ_CHECK((file.version == doh::kMosaic ? doh::common_fields(fields, file.header) : doh::header_fields(fields, file.header, totals)) == DOH_OK);
+  doh::PartReader parts(file);
+  for (uint32_t i = 0; i < file.part_count; ++i) {
+    FUZZ_CHECK(parts.next() == DOH_OK);
+    const size_t start = out.position();
+    doh::Header h = parts.part().header;
+    if (file.version == doh::kMosaic) FUZZ_CHECK(doh::record_fields(fields, h, totals) == DOH_OK);
+    for (const uint8_t byte : parts.part().payload) out.byte(byte);
+    if (file.version == doh::kMosaic) out.length_before(start);
+  }
   const auto written = out.written();
-  FUZZ_CHECK(written.size() + doh::kPreambleBytes == file.header_bytes);
-  FUZZ_CHECK(std::equal(written.begin(), written.end(), data + doh::kPreambleBytes));
+  FUZZ_CHECK(out.status() == DOH_OK && written.size() + doh::kChecksumBytes == size);
+  FUZZ_CHECK(std::equal(written.begin(), written.end(), data));
+  FUZZ_CHECK(totals.latents == file.totals.latents && totals.weights == file.totals.weights);
 }
 
 }  // namespace

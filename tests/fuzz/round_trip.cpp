@@ -106,7 +106,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::array<int16_t, doh::kMaxChannels> output_biases;
   const auto a = std::span(latents).first(info.latents), b = std::span(biases).first(parts.header.hidden_biases()),
              c = std::span(output_biases).first(info.channels);
-  FUZZ_CHECK(doh::read_payload(parts, a, b, c) == DOH_OK);
+  FUZZ_CHECK(doh::read_payload(doh::PartReader(parts).part(), a, b, c) == DOH_OK);
   FUZZ_CHECK(same(a, model.latents) && same(b, model.biases) && same(c, model.output_biases));
 
   FUZZ_CHECK(doh_set_samples_crc(file.data(), written, ~model.fields.samples_crc) == DOH_OK);

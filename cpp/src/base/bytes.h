@@ -1,6 +1,7 @@
 // Bounds-checked little-endian reader and writer. The first error sticks; after it, reads give 0 and writes do nothing.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -36,6 +37,18 @@ class ByteReader {
     return 0;
   }
 
+  // The next `bytes` bytes, in place; none if there are fewer (TRUNCATED).
+  std::span<const uint8_t> take(uint64_t bytes) {
+    if (status_ == DOH_OK && data_.size() - position_ < bytes) status_ = DOH_TRUNCATED;
+    if (status_ != DOH_OK) return {};
+    const auto taken = rest().first(static_cast<size_t>(bytes));
+    position_ += taken.size();
+    return taken;
+  }
+
+  // All that was not read.
+  std::span<const uint8_t> rest() const { return data_.subspan(position_); }
+
   Status status() const { return status_; }
   size_t position() const { return position_; }
 
@@ -61,6 +74,14 @@ class ByteWriter {
   void varint(uint64_t value) {
     for (; value >= 128; value >>= 7) byte(static_cast<uint32_t>(value & 127) | 128);
     byte(static_cast<uint32_t>(value));
+  }
+
+  // Puts the number of bytes that were written from `start` on, as a varint, before them: they move up.
+  void length_before(size_t start) {
+    const size_t length = position_ - start;
+    varint(length);
+    if (status_ == DOH_OK) std::rotate(data_.begin() + static_cast<ptrdiff_t>(start), data_.begin() + static_cast<ptrdiff_t>(start + length),
+                                       data_.begin() + static_cast<ptrdiff_t>(position_));
   }
 
   // Adds 1 to the number whose last digit (base 256) is the last byte from `start` on. The caller knows that it does not overflow.

@@ -11,6 +11,7 @@ namespace {
 
 using doh::File;
 using doh::Header;
+using doh::Sizes;
 
 std::span<const uint8_t> bytes(const void* data, size_t size) { return {static_cast<const uint8_t*>(data), size}; }
 std::span<uint8_t> bytes(void* data, size_t size) { return {static_cast<uint8_t*>(data), size}; }
@@ -23,7 +24,7 @@ bool valid(const doh_options* options) {
 void fill(const File& file, doh_info& info) {
   const Header& h = file.header;
   info = {};
-  info.version = DOH_FORMAT_VERSION;
+  info.version = file.version;
   info.signal = h.signal;
   info.sample_type = h.sample_type;
   info.dims = h.dims;
@@ -34,35 +35,42 @@ void fill(const File& file, doh_info& info) {
   info.frequencies = h.frequencies;
   info.ladder = h.ladder;
   info.generator = h.generator;
-  info.latents = h.latents;
+  info.latents = static_cast<uint32_t>(file.totals.latents);
   info.seed = h.seed;
-  info.weights = h.weights();
+  info.weights = file.totals.weights;
   info.points = h.points();
   info.bytes_per_sample = h.bytes_per_sample();
   info.samples_bytes = info.points * h.channels * info.bytes_per_sample;
-  info.work = doh::work_of(h, info.points);
+  info.work = doh::work_of(file, doh::whole_grid(h));
   info.latent_shift = h.latent_shift;
   info.bias_shift = h.bias_shift;
   info.flags = h.flags;
   info.samples_crc = file.samples_crc;
   info.file_crc = file.file_crc;
   info.header_bytes = file.header_bytes;
-  info.payload_bytes = file.payload.size();
+  info.payload_bytes = file.payload_bytes;
+  std::copy(h.parts.begin(), h.parts.end(), info.parts);
+  info.part_latents = h.latents;
+  info.part_weights = static_cast<uint32_t>(file.part_weights);
 }
 
-// The fields of a header that size the workspace, taken from a caller's structure and checked again.
-bool sizes_of(const doh_info& info, Header& h) {
-  h = {};
+// What sizes the workspace, taken from a caller's structure and checked again.
+bool sizes_of(const doh_info& info, Sizes& sizes) {
+  Header h{};
   h.dims = info.dims;
   h.channels = info.channels;
   h.width = info.width;
   h.depth = info.depth;
   h.frequencies = info.frequencies;
   h.generator = info.generator;
-  h.latents = info.latents;
+  h.latents = info.part_latents != 0 ? info.part_latents : info.latents;
   auto within = [](uint32_t value, uint32_t max) { return value >= 1 && value <= max; };
-  return within(h.dims, doh::kMaxDims) && within(h.channels, doh::kMaxChannels) && within(h.width, doh::kMaxWidth) && within(h.depth, doh::kMaxDepth) &&
-         within(h.latents, doh::kMaxLatents) && h.frequencies <= doh::kMaxFrequencies && h.weights() <= doh::kMaxWeights;
+  if (!within(h.dims, doh::kMaxDims) || !within(h.channels, doh::kMaxChannels) || !within(h.width, doh::kMaxWidth) || !within(h.depth, doh::kMaxDepth) ||
+      !within(h.latents, doh::kMaxLatents) || h.frequencies > doh::kMaxFrequencies)
+    return false;
+  sizes = h.sizes();
+  if (info.part_weights != 0) sizes.weights = info.part_weights;
+  return sizes.weights <= doh::kMaxWeights;
 }
 
 }  // namespace
@@ -79,9 +87,9 @@ int doh_read_info(const void* data, size_t size, const doh_options* options, doh
 
 int doh_workspace_size(const doh_info* info, const doh_options* options, size_t* size) {
   DOH_REQUIRE(info != nullptr && size != nullptr && valid(options), DOH_BAD_ARGUMENT);
-  Header h;
-  DOH_REQUIRE(sizes_of(*info, h), DOH_BAD_ARGUMENT);
-  const uint64_t memory = doh::workspace_bytes(h, doh::threads_of(options));
+  Sizes sizes;
+  DOH_REQUIRE(sizes_of(*info, sizes), DOH_BAD_ARGUMENT);
+  const uint64_t memory = doh::workspace_bytes(sizes, doh::threads_of(options));
   DOH_REQUIRE(memory <= doh::limits_of(options).max_memory && memory <= SIZE_MAX, DOH_LIMIT_MEMORY);
   *size = static_cast<size_t>(memory);
   return DOH_OK;

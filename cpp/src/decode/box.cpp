@@ -1,7 +1,10 @@
 // Boxes and the numbering of their tiles.
 #include "decode/box.h"
 
+#include <algorithm>
+
 #include "base/checked.h"
+#include "net/coordinates.h"
 #include "net/kernels.h"
 
 namespace doh {
@@ -12,10 +15,11 @@ uint64_t Box::points() const {
   return product;
 }
 
-Box whole_grid(const Header& h) { return {h.shape, {}, h.shape}; }
+Box whole_grid(const Header& h) { return {h.shape, {}, h.shape, h.parts}; }
 
 Status box_of(const Header& h, const doh_region& region, Box& box) {
-  box = {{1, 1, 1, 1}, {}, {1, 1, 1, 1}};
+  box = {};
+  box.parts = h.parts;
   for (uint32_t t = 0; t < h.dims; ++t) {
     const uint64_t grid = region.grid[t], offset = region.offset[t], extent = region.extent[t];
     DOH_REQUIRE(grid >= 1 && grid <= kMaxExtent && extent >= 1 && extent <= grid && offset <= grid - extent, DOH_BAD_ARGUMENT);
@@ -26,14 +30,29 @@ Status box_of(const Header& h, const doh_region& region, Box& box) {
   return DOH_OK;
 }
 
-Tiling::Tiling(const Box& box) : along(kMaxDims - 1), stride{} {
+bool box_of_part(const Box& whole, uint32_t part, Box& box) {
+  box = whole;
+  for (uint32_t t = kMaxDims; t-- > 0;) {
+    const uint32_t k = whole.parts[t], a = part % k;
+    part /= k;
+    const uint32_t first = std::max(whole.offset[t], first_index(a, k, whole.grid[t]));
+    const uint32_t end = std::min(whole.offset[t] + whole.extent[t], first_index(a + 1, k, whole.grid[t]));
+    if (first >= end) return false;
+    box.offset[t] = first;
+    box.extent[t] = end - first;
+  }
+  return true;
+}
+
+Tiling::Tiling(const Box& box, const Box& whole) : along(kMaxDims - 1), stride{}, origin(0) {
   uint64_t points = 1;
   for (uint32_t t = kMaxDims; t-- > 0;) {
     if (box.extent[t] > box.extent[along]) along = t;
     stride[t] = points;
-    points *= box.extent[t];
+    points *= whole.extent[t];
+    origin += stride[t] * (box.offset[t] - whole.offset[t]);
   }
-  lines = points / box.extent[along];
+  lines = box.points() / box.extent[along];
   tiles = lines * ceil_div(box.extent[along], kTile);
 }
 

@@ -7,28 +7,61 @@
 #include "decode/box.h"
 #include "decode/limits.h"
 #include "decode/parallel.h"
+#include "decode/parts.h"
 #include "decode/tiles.h"
-#include "format/read.h"
 #include "net/kernels.h"
 
 namespace doh {
 namespace {
 
 // The box of a decode, and the bytes of workspace and samples that it takes.
-Status plan(const Header& h, const doh_options* options, const doh_region* region, Box& box, uint64_t& memory, uint64_t& bytes) {
+Status plan(const File& file, const doh_options* options, const doh_region* region, Box& box, uint64_t& memory, uint64_t& bytes) {
+  const Header& h = file.header;
   box = whole_grid(h);
   if (region != nullptr) DOH_TRY(box_of(h, *region, box));
-  memory = workspace_bytes(h, threads_of(options));
-  DOH_TRY(judge(h, box.points(), memory, limits_of(options)));
+  memory = workspace_bytes(file.sizes(), threads_of(options));
+  DOH_TRY(judge(file, box, memory, limits_of(options)));
   bytes = box.points() * h.channels * h.bytes_per_sample();  // at most 2^41, by the limit
+  return DOH_OK;
+}
+
+// What all networks of a decode share.
+struct Job {
+  const Box& whole;
+  const Kernel& kernel;
+  uint32_t threads;
+  std::span<uint8_t> workspace;
+  uint8_t* samples;  // of the whole box
+};
+
+// Decodes `box`, a part of the job's, with its network.
+Status decode_part(const Job& job, const Part& part, const Box& box) {
+  const Sizes sizes = part.header.sizes();
+  DOH_REQUIRE(workspace_bytes(sizes, job.threads) <= job.workspace.size(), DOH_WORKSPACE_TOO_SMALL);
+  Arena arena(job.workspace);
+  const ModelSpace model_space(sizes, arena);
+  const auto tile_bytes = static_cast<size_t>(tile_space_bytes(sizes));
+  const auto tile_memory = arena.take<uint8_t>(job.threads * uint64_t{tile_bytes});
+  Network net;
+  DOH_TRY(load_network(part, model_space, job.kernel, job.threads, net));
+
+  const Tiling tiling(box, job.whole);
+  const TileJob tiles{net, box, tiling, job.kernel, job.samples};
+  const uint32_t count = thread_count(job.threads, tiling.tiles);
+  parallel(count, [&](uint32_t t) {
+    Arena own(tile_memory.subspan(t * tile_bytes, tile_bytes));
+    const uint64_t share = tiling.tiles / count, rest = tiling.tiles % count;  // the first `rest` threads take one more
+    const uint64_t first = t * share + (t < rest ? t : rest);
+    decode_tiles(tiles, TileSpace(sizes, own), first, first + share + (t < rest));
+  });
   return DOH_OK;
 }
 
 }  // namespace
 
-Status load_network(const File& file, const ModelSpace& space, const Kernel& kernel, uint32_t threads, Network& net) {
-  const Header& h = file.header;
-  DOH_TRY(read_payload(file, space.latents, space.hidden_biases, space.output_biases));
+Status load_network(const Part& part, const ModelSpace& space, const Kernel& kernel, uint32_t threads, Network& net) {
+  const Header& h = part.header;
+  DOH_TRY(read_payload(part, space.latents, space.hidden_biases, space.output_biases));
   if (h.generator == DOH_TIED) {
     make_tied_weights(h, space.latents, space.sort, space.weights);
   } else {
@@ -38,19 +71,19 @@ Status load_network(const File& file, const ModelSpace& space, const Kernel& ker
     parallel(count, [&](uint32_t t) { make_dense_weights(h, codes, h.weights() * t / count, h.weights() * (t + 1) / count, space.weights); });
   }
   make_biases(h, space.hidden_biases, space.output_biases, space.biases);
-  net = {&file.header, space.weights, space.biases};
+  net = {&part.header, space.weights, space.biases};
   return DOH_OK;
 }
 
 Status open_file(std::span<const uint8_t> data, const doh_options* options, File& file) {
   DOH_TRY(read_file(data, file));
-  return judge(file.header, file.header.points(), workspace_bytes(file.header, threads_of(options)), limits_of(options));
+  return judge(file, whole_grid(file.header), workspace_bytes(file.sizes(), threads_of(options)), limits_of(options));
 }
 
-Status decode_needs(const Header& h, const doh_options* options, const doh_region* region, size_t& workspace, uint64_t& samples) {
+Status decode_needs(const File& file, const doh_options* options, const doh_region* region, size_t& workspace, uint64_t& samples) {
   Box box;
   uint64_t memory = 0;
-  DOH_TRY(plan(h, options, region, box, memory, samples));
+  DOH_TRY(plan(file, options, region, box, memory, samples));
   DOH_REQUIRE(memory <= SIZE_MAX, DOH_LIMIT_MEMORY);
   workspace = static_cast<size_t>(memory);
   return DOH_OK;
@@ -73,32 +106,16 @@ Status decode(std::span<const uint8_t> data, const doh_options* options, const d
 
   File file;
   DOH_TRY(read_file(data, file));
-  const Header& h = file.header;
   Box box;
   uint64_t memory = 0, bytes = 0;
-  DOH_TRY(plan(h, options, region, box, memory, bytes));
+  DOH_TRY(plan(file, options, region, box, memory, bytes));
   DOH_REQUIRE(bytes <= samples.size(), DOH_BUFFER_TOO_SMALL);
   DOH_REQUIRE(memory <= workspace.size(), DOH_WORKSPACE_TOO_SMALL);
 
-  Arena arena(workspace);
-  const ModelSpace model_space(h, arena);
-  const uint32_t threads = threads_of(options);
-  const auto tile_bytes = static_cast<size_t>(tile_space_bytes(h));
-  const auto tile_memory = arena.take<uint8_t>(threads * uint64_t{tile_bytes});
-  Network net;
-  DOH_TRY(load_network(file, model_space, *kernel, threads, net));
+  const Job job{box, *kernel, threads_of(options), workspace, samples.data()};
+  DOH_TRY(for_parts(file, box, [&](const Part& part, const Box& piece) { return decode_part(job, part, piece); }));
 
-  const Tiling tiling(box);
-  const TileJob job{net, box, tiling, *kernel, samples.data()};
-  const uint32_t count = thread_count(threads, tiling.tiles);
-  parallel(count, [&](uint32_t t) {
-    Arena own(tile_memory.subspan(t * tile_bytes, tile_bytes));
-    const uint64_t share = tiling.tiles / count, rest = tiling.tiles % count;  // the first `rest` threads take one more
-    const uint64_t first = t * share + (t < rest ? t : rest);
-    decode_tiles(job, TileSpace(h, own), first, first + share + (t < rest));
-  });
-
-  const bool match = region != nullptr || samples_crc(h, samples.first(static_cast<size_t>(bytes))) == file.samples_crc;
+  const bool match = region != nullptr || samples_crc(file.header, samples.first(static_cast<size_t>(bytes))) == file.samples_crc;
   DOH_REQUIRE(match || !kChecksumsCount, DOH_BAD_SAMPLES);
   return DOH_OK;
 }

@@ -1,4 +1,4 @@
-// The decoder's spine: file -> codes -> network -> samples.
+// The decoder's spine: file -> for each network: codes -> network -> samples.
 #pragma once
 
 #include <cstdint>
@@ -12,8 +12,8 @@
 
 namespace doh {
 
-// Reads the codes and makes the network, all in `space`.
-[[nodiscard]] Status load_network(const File& file, const ModelSpace& space, const Kernel& kernel, uint32_t threads, Network& net);
+// Reads the codes of a part and makes its network, all in `space`. The network refers to the part.
+[[nodiscard]] Status load_network(const Part& part, const ModelSpace& space, const Kernel& kernel, uint32_t threads, Network& net);
 
 // Reads and checks a file and judges it against the limits for its default grid.
 [[nodiscard]] Status open_file(std::span<const uint8_t> data, const doh_options* options, File& file);
@@ -23,7 +23,7 @@ namespace doh {
                             std::span<uint8_t> workspace);
 
 // What a decode of `region` (NULL: the default grid) of a checked file takes, within the limits: bytes of workspace, bytes of samples.
-[[nodiscard]] Status decode_needs(const Header& h, const doh_options* options, const doh_region* region, size_t& workspace, uint64_t& samples);
+[[nodiscard]] Status decode_needs(const File& file, const doh_options* options, const doh_region* region, size_t& workspace, uint64_t& samples);
 
 // CRC-32C of decoded samples in their canonical, little-endian form.
 uint32_t samples_crc(const Header& h, std::span<const uint8_t> samples);

@@ -3,6 +3,7 @@
 
 #include "base/checked.h"
 #include "decode/parallel.h"
+#include "decode/parts.h"
 
 namespace doh {
 
@@ -19,17 +20,22 @@ Limits limits_of(const doh_options* options) {
 
 uint32_t threads_of(const doh_options* options) { return thread_count(options == nullptr ? 1 : options->threads, kMaxThreads); }
 
-uint64_t work_of(const Header& h, uint64_t points) {
-  const uint64_t n = h.latents, d = h.weights();
-  const uint64_t weights_work = h.generator == DOH_DENSE ? n * d : ceil_div(d, n) * n;  // at most 2^46
-  return saturating_add(weights_work, saturating_mul(points, d));
+uint64_t work_of(const File& file, const Box& box) {
+  uint64_t work = 0;
+  const Status status = for_parts(file, box, [&](const Part& part, const Box& piece) {
+    const uint64_t n = part.header.latents, d = part.header.weights();
+    const uint64_t weights_work = part.header.generator == DOH_DENSE ? n * d : ceil_div(d, n) * n;  // at most 2^46
+    work = saturating_add(work, saturating_add(weights_work, saturating_mul(piece.points(), d)));
+    return DOH_OK;
+  });
+  return status == DOH_OK ? work : UINT64_MAX;
 }
 
-Status judge(const Header& h, uint64_t points, uint64_t memory, const Limits& limits) {
-  DOH_REQUIRE(saturating_mul(points, h.channels) <= limits.max_samples, DOH_LIMIT_SAMPLES);
-  DOH_REQUIRE(h.latents <= limits.max_latents, DOH_LIMIT_LATENTS);
-  DOH_REQUIRE(h.weights() <= limits.max_weights, DOH_LIMIT_WEIGHTS);
-  DOH_REQUIRE(work_of(h, points) <= limits.max_work, DOH_LIMIT_WORK);
+Status judge(const File& file, const Box& box, uint64_t memory, const Limits& limits) {
+  DOH_REQUIRE(saturating_mul(box.points(), file.header.channels) <= limits.max_samples, DOH_LIMIT_SAMPLES);
+  DOH_REQUIRE(file.totals.latents <= limits.max_latents, DOH_LIMIT_LATENTS);
+  DOH_REQUIRE(file.totals.weights <= limits.max_weights, DOH_LIMIT_WEIGHTS);
+  DOH_REQUIRE(work_of(file, box) <= limits.max_work, DOH_LIMIT_WORK);
   DOH_REQUIRE(memory <= limits.max_memory, DOH_LIMIT_MEMORY);
   return DOH_OK;
 }

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "base/status.h"
+#include "decode/box.h"
 #include "format/header.h"
 
 namespace doh {
@@ -18,10 +19,10 @@ Limits limits_of(const doh_options* options);
 // Threads that the caller allows: 1 .. kMaxThreads.
 uint32_t threads_of(const doh_options* options);
 
-// Multiply-adds to make the weights and to evaluate `points` points.
-uint64_t work_of(const Header& h, uint64_t points);
+// Multiply-adds to make the weights of the networks with points in the box and to evaluate them there; saturates.
+uint64_t work_of(const File& file, const Box& box);
 
-// Judges a decode of `points` points (saturated) in `memory` bytes of workspace.
-[[nodiscard]] Status judge(const Header& h, uint64_t points, uint64_t memory, const Limits& limits);
+// Judges a decode of a box in `memory` bytes of workspace.
+[[nodiscard]] Status judge(const File& file, const Box& box, uint64_t memory, const Limits& limits);
 
 }  // namespace doh

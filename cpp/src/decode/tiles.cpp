@@ -11,14 +11,14 @@
 namespace doh {
 namespace {
 
-// Sums of layer 0 along the axis for the points from `start` on. Up to the next multiple of kLanes the last point is repeated.
+// Totals of layer 0 along the axis for the points from `start` on. Up to the next multiple of kLanes the last point is repeated.
 void fill_column(const TileJob& job, uint32_t start, size_t count, std::span<uint32_t> column) {
   const uint32_t t = job.tiling.along;
   const size_t lanes = (count + kLanes - 1) / kLanes * kLanes;
   std::array<int32_t, kTile> x;
   for (size_t p = 0; p < lanes; ++p) {
     const auto place = static_cast<uint32_t>(start + (p < count ? p : count - 1));
-    x[p] = coordinate(job.box.offset[t] + place, job.box.grid[t]);
+    x[p] = coordinate(job.box.offset[t] + place, job.box.grid[t], job.box.parts[t]);
   }
   std::memset(column.data(), 0, column.size_bytes());
   if (t < job.net.header->dims) add_dimension(job.net, t, std::span(x).first(lanes), column.data(), kTile);
@@ -29,7 +29,7 @@ void fill_row(const TileJob& job, const Index& place, std::span<uint32_t> row) {
   std::memset(row.data(), 0, row.size_bytes());
   for (uint32_t t = 0; t < job.net.header->dims; ++t) {
     if (t == job.tiling.along) continue;
-    const int32_t x = coordinate(job.box.offset[t] + place[t], job.box.grid[t]);
+    const int32_t x = coordinate(job.box.offset[t] + place[t], job.box.grid[t], job.box.parts[t]);
     add_dimension(job.net, t, {&x, 1}, row.data(), 1);
   }
 }
@@ -66,7 +66,7 @@ void decode_tiles(const TileJob& job, const TileSpace& space, uint64_t first, ui
     fill_row(job, place, space.row);
     job.kernel.forward(job.net, {count, space.column.data(), space.row.data(), space.activations.data(), space.y.data()});
 
-    uint64_t point = start * tiling.stride[tiling.along];
+    uint64_t point = tiling.origin + start * tiling.stride[tiling.along];
     for (uint32_t t = 0; t < kMaxDims; ++t) point += place[t] * tiling.stride[t];
     if (job.net.header->bytes_per_sample() == 2)
       store<uint16_t>(job, rule, space.y.data(), count, point);

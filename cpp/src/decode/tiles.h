@@ -15,7 +15,7 @@ struct TileJob {
   const Box& box;
   const Tiling& tiling;
   const Kernel& kernel;
-  uint8_t* samples;  // all of the box, row-major, channels last
+  uint8_t* samples;  // of all that the tiling's strides are of, row-major, channels last
 };
 
 // Decodes tiles `first` .. `last` - 1 of the job.

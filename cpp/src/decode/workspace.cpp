@@ -5,37 +5,37 @@
 
 namespace doh {
 
-ModelSpace::ModelSpace(const Header& h, Arena& arena) {
-  latents = arena.take<int16_t>(h.latents);
-  hidden_biases = arena.take<int16_t>(h.hidden_biases());
-  output_biases = arena.take<int16_t>(h.channels);
-  weights = arena.take<int16_t>(h.weights());
-  biases = arena.take<uint32_t>(uint64_t{h.hidden_biases()} + h.channels);
-  if (h.generator == DOH_TIED) {
-    sort.keys = arena.take<uint32_t>(2 * uint64_t{h.latents});
-    sort.indices = arena.take<uint32_t>(2 * uint64_t{h.latents});
+ModelSpace::ModelSpace(const Sizes& sizes, Arena& arena) {
+  latents = arena.take<int16_t>(sizes.latents);
+  hidden_biases = arena.take<int16_t>(sizes.hidden_biases);
+  output_biases = arena.take<int16_t>(sizes.channels);
+  weights = arena.take<int16_t>(sizes.weights);
+  biases = arena.take<uint32_t>(uint64_t{sizes.hidden_biases} + sizes.channels);
+  if (sizes.generator == DOH_TIED) {
+    sort.keys = arena.take<uint32_t>(2 * uint64_t{sizes.latents});
+    sort.indices = arena.take<uint32_t>(2 * uint64_t{sizes.latents});
   } else {
-    prepared = arena.take<int16_t>(padded_codes(h.latents));
+    prepared = arena.take<int16_t>(padded_codes(sizes.latents));
   }
 }
 
-TileSpace::TileSpace(const Header& h, Arena& arena) {
-  column = arena.take<uint32_t>(h.width * uint64_t{kTile});
-  row = arena.take<uint32_t>(h.width);
-  activations = arena.take<int16_t>(2 * (h.width + uint64_t{1}) * kTile);
-  y = arena.take<int32_t>(h.channels * uint64_t{kTile});
+TileSpace::TileSpace(const Sizes& sizes, Arena& arena) {
+  column = arena.take<uint32_t>(sizes.width * uint64_t{kTile});
+  row = arena.take<uint32_t>(sizes.width);
+  activations = arena.take<int16_t>(2 * (sizes.width + uint64_t{1}) * kTile);
+  y = arena.take<int32_t>(sizes.channels * uint64_t{kTile});
 }
 
-uint64_t tile_space_bytes(const Header& h) {
+uint64_t tile_space_bytes(const Sizes& sizes) {
   Arena counter;
-  TileSpace(h, counter);
+  TileSpace(sizes, counter);
   return counter.bytes();
 }
 
-uint64_t workspace_bytes(const Header& h, uint32_t threads) {
+uint64_t workspace_bytes(const Sizes& sizes, uint32_t threads) {
   Arena counter;
-  ModelSpace(h, counter);
-  counter.take<uint8_t>(threads * tile_space_bytes(h));
+  ModelSpace(sizes, counter);
+  counter.take<uint8_t>(threads * tile_space_bytes(sizes));
   return counter.bytes();
 }
 

@@ -10,7 +10,7 @@
 
 namespace doh {
 
-// The codes of a file, and the network made from them.
+// The codes of a network, and the network made from them.
 struct ModelSpace {
   std::span<int16_t> latents, hidden_biases, output_biases;
   SortSpace sort;                // tied
@@ -18,7 +18,7 @@ struct ModelSpace {
   std::span<int16_t> weights;
   std::span<uint32_t> biases;
 
-  ModelSpace(const Header& h, Arena& arena);
+  ModelSpace(const Sizes& sizes, Arena& arena);
 };
 
 // What one thread needs to evaluate tiles.
@@ -27,13 +27,13 @@ struct TileSpace {
   std::span<int16_t> activations;
   std::span<int32_t> y;
 
-  TileSpace(const Header& h, Arena& arena);
+  TileSpace(const Sizes& sizes, Arena& arena);
 };
 
 // Bytes of a TileSpace with nothing before it.
-uint64_t tile_space_bytes(const Header& h);
+uint64_t tile_space_bytes(const Sizes& sizes);
 
 // Bytes of workspace for a decode of any region with so many threads.
-uint64_t workspace_bytes(const Header& h, uint32_t threads);
+uint64_t workspace_bytes(const Sizes& sizes, uint32_t threads);
 
 }  // namespace doh

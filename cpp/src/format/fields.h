@@ -1,4 +1,4 @@
-// The one list of header fields, in file order, each with its range: reading, writing and checking expand it (docs/format.md, section 2).
+// The one list of header fields, each with its range: reading, writing and checking expand it (docs/format.md, section 2). At the end: their order.
 // Io is HeaderReader or HeaderWriter; both judge a field as soon as it has passed.
 #pragma once
 
@@ -96,15 +96,41 @@ template <class Io>
 }
 
 template <class Io>
-[[nodiscard]] Status network_fields(Io& io, Header& h) {
-  uint32_t zero = 0;
+[[nodiscard]] Status parts_fields(Io& io, Header& h) {
+  uint64_t count = 1;
+  for (uint32_t t = 0; t < kMaxDims; ++t) {
+    if (t < h.dims)
+      DOH_TRY(count_field(io, h.parts[t], h.shape[t], DOH_BAD_SHAPE));
+    else
+      h.parts[t] = 1;
+    count *= h.parts[t];  // below 2^48
+    DOH_REQUIRE(count <= kMaxParts, DOH_BAD_SHAPE);
+  }
+  DOH_REQUIRE(count >= 2, DOH_BAD_SHAPE);
+  return DOH_OK;
+}
+
+template <class Io>
+[[nodiscard]] Status layer_fields(Io& io, Header& h) {
   DOH_TRY(count_field(io, h.width, kMaxWidth, DOH_BAD_NETWORK));
   DOH_TRY(io.packed(1, DOH_BAD_NETWORK, {{h.depth, 8}}));
   DOH_REQUIRE(h.depth >= 1 && h.depth <= kMaxDepth, DOH_BAD_NETWORK);
+  return DOH_OK;
+}
+
+template <class Io>
+[[nodiscard]] Status encoding_field(Io& io, Header& h) {
+  uint32_t zero = 0;
   DOH_TRY(io.packed(1, DOH_BAD_NETWORK, {{h.frequencies, 5}, {h.ladder, 1}, {zero, 2}}));
   DOH_REQUIRE(h.frequencies <= kMaxFrequencies && zero == 0, DOH_BAD_NETWORK);
   DOH_REQUIRE(h.frequencies > 0 || h.ladder == DOH_OCTAVES, DOH_BAD_NETWORK);
-  DOH_REQUIRE(h.weights() <= kMaxWeights, DOH_BAD_NETWORK);
+  return DOH_OK;
+}
+
+// No field: D, which follows from layers and encoding.
+[[nodiscard]] inline Status add_weights(const Header& h, Totals& totals) {
+  totals.weights += h.weights();
+  DOH_REQUIRE(totals.weights <= kMaxWeights, DOH_BAD_NETWORK);
   return DOH_OK;
 }
 
@@ -112,8 +138,14 @@ template <class Io>
 [[nodiscard]] Status generator_fields(Io& io, Header& h) {
   DOH_TRY(io.packed(1, DOH_BAD_GENERATOR, {{h.generator, 8}}));
   DOH_REQUIRE(h.generator <= DOH_DENSE, DOH_BAD_GENERATOR);
-  DOH_TRY(io.varint(h.seed));
+  return io.varint(h.seed);
+}
+
+template <class Io>
+[[nodiscard]] Status latents_field(Io& io, Header& h, Totals& totals) {
   DOH_TRY(count_field(io, h.latents, kMaxLatents, DOH_BAD_GENERATOR));
+  totals.latents += h.latents;
+  DOH_REQUIRE(totals.latents <= kMaxLatents, DOH_BAD_GENERATOR);
   DOH_REQUIRE(h.generator != DOH_DENSE || h.latents * h.weights() <= kMaxDenseEntries, DOH_BAD_GENERATOR);
   return DOH_OK;
 }
@@ -136,11 +168,33 @@ template <class Io>
   return DOH_OK;
 }
 
+// All of a file of one network.
 template <class Io>
-[[nodiscard]] Status header_fields(Io& io, Header& h) {
+[[nodiscard]] Status header_fields(Io& io, Header& h, Totals& totals) {
   DOH_TRY(signal_fields(io, h));
-  DOH_TRY(network_fields(io, h));
+  DOH_TRY(layer_fields(io, h));
+  DOH_TRY(encoding_field(io, h));
+  DOH_TRY(add_weights(h, totals));
   DOH_TRY(generator_fields(io, h));
+  DOH_TRY(latents_field(io, h, totals));
+  return scale_fields(io, h);
+}
+
+// What the networks of a mosaic share.
+template <class Io>
+[[nodiscard]] Status common_fields(Io& io, Header& h) {
+  DOH_TRY(signal_fields(io, h));
+  DOH_TRY(parts_fields(io, h));
+  DOH_TRY(encoding_field(io, h));
+  return generator_fields(io, h);
+}
+
+// What each of them has in its record. The rest of `h` is the common fields.
+template <class Io>
+[[nodiscard]] Status record_fields(Io& io, Header& h, Totals& totals) {
+  DOH_TRY(layer_fields(io, h));
+  DOH_TRY(add_weights(h, totals));
+  DOH_TRY(latents_field(io, h, totals));
   return scale_fields(io, h);
 }
 

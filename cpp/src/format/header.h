@@ -12,14 +12,17 @@ namespace doh {
 
 inline constexpr std::array<uint8_t, 4> kMagic = {0xD0, 0x48, 0x0D, 0x0A};
 inline constexpr size_t kPreambleBytes = 5;   // magic and version
+inline constexpr uint32_t kOneNetwork = 1, kMosaic = 2;       // versions
+static_assert(kMosaic == DOH_FORMAT_VERSION);
 inline constexpr size_t kChecksumBytes = 8;   // samples_crc and file_crc
 inline constexpr size_t kMinFileBytes = 32;
 
 inline constexpr uint32_t kMaxDims = DOH_MAX_DIMS, kMaxChannels = 32;
 inline constexpr uint32_t kMaxExtent = 0x7FFFFFFF;            // grid points along a dimension
 inline constexpr uint64_t kMaxSamples = uint64_t{1} << 40;    // points * channels
+inline constexpr uint32_t kMaxParts = 65536;
 inline constexpr uint32_t kMaxWidth = 1024, kMaxDepth = 64, kMaxFrequencies = 16;
-inline constexpr uint32_t kMaxWeights = 1u << 24, kMaxLatents = 1u << 22;
+inline constexpr uint32_t kMaxWeights = 1u << 24, kMaxLatents = 1u << 22;  // over all networks of a file
 inline constexpr uint64_t kMaxDenseEntries = uint64_t{1} << 40;  // latents * weights
 inline constexpr int64_t kMaxDenseCodeSum = int64_t{1} << 28;    // sum of |c|, exclusive
 inline constexpr uint32_t kMaxScales = kMaxDepth + 1;
@@ -31,9 +34,17 @@ struct Scale {
   constexpr uint32_t multiplier() const { return 2048 + m; }  // [2048, 4095]
 };
 
+// What sizes a workspace.
+struct Sizes {
+  uint32_t generator, channels, width, latents, hidden_biases;
+  uint64_t weights;
+};
+
+// One network and the signal that it is of, or is a part of.
 struct Header {
   uint32_t signal, sample_type, dims, channels;
   std::array<uint32_t, kMaxDims> shape;  // unused dimensions are 1
+  std::array<uint32_t, kMaxDims> parts = {1, 1, 1, 1};  // boxes along each dimension
   uint32_t width, depth, frequencies, ladder;
   uint32_t generator, latents;
   uint64_t seed;
@@ -61,16 +72,40 @@ struct Header {
     return scales[layer == depth ? scale_count() - 1 : 1];
   }
 
+  Sizes sizes() const { return {generator, channels, width, latents, hidden_biases(), weights()}; }
+
   uint32_t bytes_per_sample() const { return sample_type == DOH_U16 || sample_type == DOH_S16 ? 2 : 1; }
   uint32_t top() const { return sample_type == DOH_U1 ? 1 : sample_type == DOH_U8 ? 255 : 65535; }  // the highest sample
 };
 
-// A checked file: its header and where its parts lie. Views into the caller's bytes.
+// Over all networks of a file.
+struct Totals {
+  uint64_t latents = 0, weights = 0;
+};
+
+// A checked file and where its networks lie. Views into the caller's bytes.
 struct File {
-  Header header;
-  size_t header_bytes;  // magic, version and fields
-  std::span<const uint8_t> payload;
+  uint32_t version;
+  Header header;        // of a mosaic: the fields that its networks share, and the largest width, depth and latents of any
+  uint32_t part_count;  // networks; 1 unless it is a mosaic
+  Totals totals;
+  uint64_t part_weights;  // the largest D of any network
+  std::span<const uint8_t> networks;  // the payload; of a mosaic: the records
+  size_t header_bytes, payload_bytes;  // magic, version and fields; codes
   uint32_t samples_crc, file_crc;
+
+  // Of a workspace in which each of the networks has room.
+  Sizes sizes() const {
+    Sizes most = header.sizes();
+    most.weights = part_weights;
+    return most;
+  }
+};
+
+// One network of a file.
+struct Part {
+  Header header;
+  std::span<const uint8_t> payload;
 };
 
 }  // namespace doh
