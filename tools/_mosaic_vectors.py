@@ -78,6 +78,9 @@ def valid_mosaics(make: Make) -> dict[str, Mosaic]:
     extreme[1] = replace(extreme[1], scales=(Scale(2047, 0, 17), Scale(2047, 0, 17), Scale(2047, 0, 14)))
     extreme[2] = replace(extreme[2], scales=(Scale(2047, 8, 0), Scale(0, 8, 0), Scale(1, 8, 0)))
     mosaics["mosaic-extreme"] = Mosaic((2, 2), tuple(extreme))
+    add("two-pixels", (1, 2), (1, 2), channels=1, n=1, width=1, depth=1, frequencies=0, q=(10, 17, 14), seed=2)
+    pixel = make(2, (1, 2), channels=1, n=1, width=1, depth=1, frequencies=0, q=(10, 17, 14))  # the network of image-1x1-grey-n1
+    mosaics["mosaic-two-pixels"] = Mosaic((1, 2), (pixel, mosaics["mosaic-two-pixels"].models[1]))
     return mosaics
 
 

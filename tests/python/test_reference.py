@@ -235,3 +235,15 @@ def test_the_most_parts():
     assert np.array_equal(reference.decode(data, **box), doh.decode(data, **box))
     with pytest.raises(doh.DohError, match="BAD_SHAPE"):
         container.pack_unsealed(Mosaic((257, 256), (replace(one, shape=(257, 256)),) * (257 * 256)))
+
+
+def test_the_mosaic_of_the_specification():
+    """docs/format.md, section 14.1, against its vector."""
+    text = (KAT.parent.parent / "docs" / "format.md").read_text().split("### 14.1 A mosaic", 2)[-1]
+    data = bytes.fromhex(next(line for line in text.splitlines() if line.startswith("    d0 48")))
+    assert data == vector("mosaic-two-pixels") and f"{len(data)} bytes: two grey pixels" in text
+    first, second = reference.read_model(data).models
+    alone = reference.read_model(vector("image-1x1-grey-n1"))
+    assert first.latent_codes == alone.latent_codes == 6 and [w.tolist() for w in reference.integer_weights(second)] == [[[-215, 215]], [[4424]]]
+    assert reference.decode(data).ravel().tolist() == [119, 197] and "**119**" in text and "**197**" in text
+    assert reference.decode(data, (1, 4), (0, 1), (1, 1)).item() == 124 and "sample 124" in text
