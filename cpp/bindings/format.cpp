@@ -217,9 +217,8 @@ nb::bytes pack_mosaic(const nb::dict& d) {
   }
   size_t bound = 0;
   check(doh_write_mosaic_bound(fields.data(), parts.data(), &bound));
-  return written_file(bound, [&](void* dst, size_t size, size_t* written) {
-    return doh_write_mosaic(fields.data(), parts.data(), dst, size, written);
-  });
+  return written_file(bound,
+                      [&](void* dst, size_t size, size_t* written) { return doh_write_mosaic(fields.data(), parts.data(), dst, size, written); });
 }
 
 nb::bytes pack(const nb::dict& d) {
@@ -242,14 +241,16 @@ void bind_format(nb::module_& m) {
   m.def("read_info", &read_info, nb::arg("data").noconvert(), nb::arg("limits") = nb::none(),
         nb::sig("def read_info(data: " DOH_BYTES ", " DOH_LIMITS ") -> dict[str, typing.Any]"),
         "What the header of a .doh file says, checked; judges the limits for the default grid. Raises DohError.");
-  m.def("unpack", &unpack, nb::arg("data").noconvert(), nb::arg("limits") = nb::none(),
-        nb::sig("def unpack(data: " DOH_BYTES ", " DOH_LIMITS ") -> dict[str, typing.Any]"),
-        "read_info and all codes: scales [(m, r, q)], bias_scale (m, e), latent_codes int32 [n], bias_codes int32 [depth, width], "
-        "output_bias_codes int32 [channels]. Of a mosaic they are in networks, a list, row-major over the parts, of dictionaries with these and width, "
-        "depth, latents, weights, flags, latent_shift, bias_shift. Raises DohError.");
+  m.def(
+      "unpack", &unpack, nb::arg("data").noconvert(), nb::arg("limits") = nb::none(),
+      nb::sig("def unpack(data: " DOH_BYTES ", " DOH_LIMITS ") -> dict[str, typing.Any]"),
+      "read_info and all codes: scales [(m, r, q)], bias_scale (m, e), latent_codes int32 [n], bias_codes int32 [depth, width], "
+      "output_bias_codes int32 [channels]. Of a mosaic they are in networks, a list, row-major over the parts, of dictionaries with these and width, "
+      "depth, latents, weights, flags, latent_shift, bias_shift. Raises DohError.");
   m.def("pack", &pack, nb::arg("fields"), nb::sig("def pack(fields: dict[str, typing.Any]) -> bytes"),
         "The file of such a dictionary (entries that follow from others may be absent); with networks, a mosaic's. latent_shift and bias_shift are "
-        "picked for the smallest file where absent or None. Raises DohError for a field out of range, KeyError, TypeError or ValueError for one that is absent or no such thing.");
+        "picked for the smallest file where absent or None. Raises DohError for a field out of range, KeyError, TypeError or ValueError for one that "
+        "is absent or no such thing.");
   m.def("set_samples_crc", &with_samples_crc, nb::arg("data").noconvert(), nb::arg("crc"),
         nb::sig("def set_samples_crc(data: " DOH_BYTES ", crc: int) -> bytes"),
         "The same file with another checksum of its samples, and its own checksum made new. Raises DohError.");

@@ -80,8 +80,9 @@ class ByteWriter {
   void length_before(size_t start) {
     const size_t length = position_ - start;
     varint(length);
-    if (status_ == DOH_OK) std::rotate(data_.begin() + static_cast<ptrdiff_t>(start), data_.begin() + static_cast<ptrdiff_t>(start + length),
-                                       data_.begin() + static_cast<ptrdiff_t>(position_));
+    if (status_ == DOH_OK)
+      std::rotate(data_.begin() + static_cast<ptrdiff_t>(start), data_.begin() + static_cast<ptrdiff_t>(start + length),
+                  data_.begin() + static_cast<ptrdiff_t>(position_));
   }
 
   // Adds 1 to the number whose last digit (base 256) is the last byte from `start` on. The caller knows that it does not overflow.

@@ -65,8 +65,8 @@ bool sizes_of(const doh_info& info, Sizes& sizes) {
   h.generator = info.generator;
   h.latents = info.part_latents != 0 ? info.part_latents : info.latents;
   auto within = [](uint32_t value, uint32_t max) { return value >= 1 && value <= max; };
-  if (!within(h.dims, doh::kMaxDims) || !within(h.channels, doh::kMaxChannels) || !within(h.width, doh::kMaxWidth) || !within(h.depth, doh::kMaxDepth) ||
-      !within(h.latents, doh::kMaxLatents) || h.frequencies > doh::kMaxFrequencies)
+  if (!within(h.dims, doh::kMaxDims) || !within(h.channels, doh::kMaxChannels) || !within(h.width, doh::kMaxWidth) ||
+      !within(h.depth, doh::kMaxDepth) || !within(h.latents, doh::kMaxLatents) || h.frequencies > doh::kMaxFrequencies)
     return false;
   sizes = h.sizes();
   if (info.part_weights != 0) sizes.weights = info.part_weights;
@@ -91,7 +91,10 @@ int doh_workspace_size(const doh_info* info, const doh_options* options, size_t*
   DOH_REQUIRE(sizes_of(*info, sizes), DOH_BAD_ARGUMENT);
   const uint64_t memory = doh::workspace_bytes(sizes, doh::threads_of(options));
   DOH_REQUIRE(memory <= doh::limits_of(options).max_memory && memory <= SIZE_MAX, DOH_LIMIT_MEMORY);
-  *size = static_cast<size_t>(memory);
+  uint64_t parts = 1;
+  for (const uint32_t boxes : info->parts) parts = doh::saturating_mul(parts, std::max(boxes, 1u));
+  *size =
+      static_cast<size_t>(doh::teams_bytes(sizes, doh::threads_of(options), parts, std::min<uint64_t>(doh::limits_of(options).max_memory, SIZE_MAX)));
   return DOH_OK;
 }
 

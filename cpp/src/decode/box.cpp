@@ -30,6 +30,15 @@ Status box_of(const Header& h, const doh_region& region, Box& box) {
   return DOH_OK;
 }
 
+uint64_t parts_of(const Box& box) {
+  uint64_t product = 1;
+  for (uint32_t t = 0; t < kMaxDims; ++t) {
+    const uint32_t last = box.offset[t] + box.extent[t] - 1;
+    product *= part_of(last, box.grid[t], box.parts[t]) - part_of(box.offset[t], box.grid[t], box.parts[t]) + 1;
+  }
+  return product;
+}
+
 bool box_of_part(const Box& whole, uint32_t part, Box& box) {
   box = whole;
   for (uint32_t t = kMaxDims; t-- > 0;) {

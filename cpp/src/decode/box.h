@@ -26,6 +26,9 @@ Box whole_grid(const Header& h);
 // Checks `region`'s first `dims` entries: every extent and grid at least 1, the box inside its grid. Otherwise BAD_ARGUMENT.
 [[nodiscard]] Status box_of(const Header& h, const doh_region& region, Box& box);
 
+// Parts from the first that has points in the box to the last, of which some may have none.
+uint64_t parts_of(const Box& box);
+
 // What part number `part`, row-major, holds of the box `whole`. False: no point.
 [[nodiscard]] bool box_of_part(const Box& whole, uint32_t part, Box& box);
 

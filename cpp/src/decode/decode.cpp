@@ -1,14 +1,15 @@
 // The order of events is that of docs/format.md: file, limits, buffers, codes, network, samples, their checksum.
 #include "decode/decode.h"
 
+#include <atomic>
 #include <bit>
 
 #include "base/crc32c.h"
 #include "decode/box.h"
 #include "decode/limits.h"
 #include "decode/parallel.h"
-#include "decode/parts.h"
 #include "decode/tiles.h"
+#include "format/read.h"
 #include "net/kernels.h"
 
 namespace doh {
@@ -27,33 +28,55 @@ Status plan(const File& file, const doh_options* options, const doh_region* regi
 
 // What all networks of a decode share.
 struct Job {
+  const File& file;
   const Box& whole;
   const Kernel& kernel;
+  uint8_t* samples;                // of the whole box
+  std::atomic<uint32_t> next = 0;  // the first network that no team has taken
+  std::atomic<Status> status = DOH_OK;
+};
+
+// Some threads with a workspace, which decode one network after the other.
+struct Team {
   uint32_t threads;
   std::span<uint8_t> workspace;
-  uint8_t* samples;  // of the whole box
 };
 
 // Decodes `box`, a part of the job's, with its network.
-Status decode_part(const Job& job, const Part& part, const Box& box) {
+Status decode_part(const Job& job, const Team& team, const Part& part, const Box& box) {
   const Sizes sizes = part.header.sizes();
-  DOH_REQUIRE(workspace_bytes(sizes, job.threads) <= job.workspace.size(), DOH_WORKSPACE_TOO_SMALL);
-  Arena arena(job.workspace);
+  DOH_REQUIRE(workspace_bytes(sizes, team.threads) <= team.workspace.size(), DOH_WORKSPACE_TOO_SMALL);
+  Arena arena(team.workspace);
   const ModelSpace model_space(sizes, arena);
   const auto tile_bytes = static_cast<size_t>(tile_space_bytes(sizes));
-  const auto tile_memory = arena.take<uint8_t>(job.threads * uint64_t{tile_bytes});
+  const auto tile_memory = arena.take<uint8_t>(team.threads * uint64_t{tile_bytes});
   Network net;
-  DOH_TRY(load_network(part, model_space, job.kernel, job.threads, net));
+  DOH_TRY(load_network(part, model_space, job.kernel, team.threads, net));
 
   const Tiling tiling(box, job.whole);
   const TileJob tiles{net, box, tiling, job.kernel, job.samples};
-  const uint32_t count = thread_count(job.threads, tiling.tiles);
+  const uint32_t count = thread_count(team.threads, tiling.tiles);
   parallel(count, [&](uint32_t t) {
     Arena own(tile_memory.subspan(t * tile_bytes, tile_bytes));
     const uint64_t share = tiling.tiles / count, rest = tiling.tiles % count;  // the first `rest` threads take one more
     const uint64_t first = t * share + (t < rest ? t : rest);
     decode_tiles(tiles, TileSpace(sizes, own), first, first + share + (t < rest));
   });
+  return DOH_OK;
+}
+
+// Decodes networks that no other team has taken, until there are none or one has failed.
+Status decode_parts(Job& job, const Team& team) {
+  PartReader reader(job.file);
+  uint32_t read = 0;
+  while (job.status == DOH_OK) {
+    const uint32_t part = job.next.fetch_add(1);
+    if (part >= job.file.part_count) break;
+    Box box;
+    if (!box_of_part(job.whole, part, box)) continue;
+    for (; read <= part; ++read) DOH_TRY(reader.next());
+    DOH_TRY(decode_part(job, team, reader.part(), box));
+  }
   return DOH_OK;
 }
 
@@ -85,7 +108,7 @@ Status decode_needs(const File& file, const doh_options* options, const doh_regi
   uint64_t memory = 0;
   DOH_TRY(plan(file, options, region, box, memory, samples));
   DOH_REQUIRE(memory <= SIZE_MAX, DOH_LIMIT_MEMORY);
-  workspace = static_cast<size_t>(memory);
+  workspace = static_cast<size_t>(teams_bytes(file.sizes(), threads_of(options), file.part_count, limits_of(options).max_memory));
   return DOH_OK;
 }
 
@@ -112,8 +135,17 @@ Status decode(std::span<const uint8_t> data, const doh_options* options, const d
   DOH_REQUIRE(bytes <= samples.size(), DOH_BUFFER_TOO_SMALL);
   DOH_REQUIRE(memory <= workspace.size(), DOH_WORKSPACE_TOO_SMALL);
 
-  const Job job{box, *kernel, threads_of(options), workspace, samples.data()};
-  DOH_TRY(for_parts(file, box, [&](const Part& part, const Box& piece) { return decode_part(job, part, piece); }));
+  Job job{file, box, *kernel, samples.data()};
+  const uint32_t threads = threads_of(options), teams = team_count(file.sizes(), threads, parts_of(box), workspace.size());
+  auto run = [&](uint32_t t) {
+    const size_t share = workspace.size() / teams;
+    if (const Status status = decode_parts(job, {threads / teams, workspace.subspan(t * share, share)}); status != DOH_OK) job.status = status;
+  };
+  if (teams == 1)
+    run(0);  // with the stack of one call of `parallel`
+  else
+    parallel(teams, run);
+  DOH_TRY(job.status);
 
   const bool match = region != nullptr || samples_crc(file.header, samples.first(static_cast<size_t>(bytes))) == file.samples_crc;
   DOH_REQUIRE(match || !kChecksumsCount, DOH_BAD_SAMPLES);

@@ -3,7 +3,7 @@
 
 #include "base/checked.h"
 #include "decode/parallel.h"
-#include "decode/parts.h"
+#include "format/read.h"
 
 namespace doh {
 
@@ -22,13 +22,17 @@ uint32_t threads_of(const doh_options* options) { return thread_count(options ==
 
 uint64_t work_of(const File& file, const Box& box) {
   uint64_t work = 0;
-  const Status status = for_parts(file, box, [&](const Part& part, const Box& piece) {
-    const uint64_t n = part.header.latents, d = part.header.weights();
-    const uint64_t weights_work = part.header.generator == DOH_DENSE ? n * d : ceil_div(d, n) * n;  // at most 2^46
+  PartReader parts(file);
+  for (uint32_t i = 0; i < file.part_count; ++i) {
+    if (parts.next() != DOH_OK) return UINT64_MAX;
+    Box piece;
+    if (!box_of_part(box, i, piece)) continue;
+    const Header& h = parts.part().header;
+    const uint64_t n = h.latents, d = h.weights();
+    const uint64_t weights_work = h.generator == DOH_DENSE ? n * d : ceil_div(d, n) * n;  // at most 2^46
     work = saturating_add(work, saturating_add(weights_work, saturating_mul(piece.points(), d)));
-    return DOH_OK;
-  });
-  return status == DOH_OK ? work : UINT64_MAX;
+  }
+  return work;
 }
 
 Status judge(const File& file, const Box& box, uint64_t memory, const Limits& limits) {

@@ -1,6 +1,8 @@
 // The layout of the workspace.
 #include "decode/workspace.h"
 
+#include <algorithm>
+
 #include "net/kernels.h"
 
 namespace doh {
@@ -37,6 +39,17 @@ uint64_t workspace_bytes(const Sizes& sizes, uint32_t threads) {
   ModelSpace(sizes, counter);
   counter.take<uint8_t>(threads * tile_space_bytes(sizes));
   return counter.bytes();
+}
+
+uint32_t team_count(const Sizes& sizes, uint32_t threads, uint64_t parts, uint64_t bytes) {
+  auto teams = static_cast<uint32_t>(std::min<uint64_t>(threads, parts));
+  while (teams > 1 && teams * workspace_bytes(sizes, threads / teams) > bytes) --teams;
+  return teams;
+}
+
+uint64_t teams_bytes(const Sizes& sizes, uint32_t threads, uint64_t parts, uint64_t max_bytes) {
+  const uint32_t teams = team_count(sizes, threads, parts, max_bytes);
+  return std::max(workspace_bytes(sizes, threads), teams * workspace_bytes(sizes, threads / teams));
 }
 
 }  // namespace doh

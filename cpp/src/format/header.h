@@ -11,23 +11,23 @@
 namespace doh {
 
 inline constexpr std::array<uint8_t, 4> kMagic = {0xD0, 0x48, 0x0D, 0x0A};
-inline constexpr size_t kPreambleBytes = 5;   // magic and version
-inline constexpr uint32_t kOneNetwork = 1, kMosaic = 2;       // versions
+inline constexpr size_t kPreambleBytes = 5;              // magic and version
+inline constexpr uint32_t kOneNetwork = 1, kMosaic = 2;  // versions
 static_assert(kMosaic == DOH_FORMAT_VERSION);
-inline constexpr size_t kChecksumBytes = 8;   // samples_crc and file_crc
+inline constexpr size_t kChecksumBytes = 8;  // samples_crc and file_crc
 inline constexpr size_t kMinFileBytes = 32;
 
 inline constexpr uint32_t kMaxDims = DOH_MAX_DIMS, kMaxChannels = 32;
-inline constexpr uint32_t kMaxExtent = 0x7FFFFFFF;            // grid points along a dimension
-inline constexpr uint64_t kMaxSamples = uint64_t{1} << 40;    // points * channels
+inline constexpr uint32_t kMaxExtent = 0x7FFFFFFF;          // grid points along a dimension
+inline constexpr uint64_t kMaxSamples = uint64_t{1} << 40;  // points * channels
 inline constexpr uint32_t kMaxParts = 65536;
 inline constexpr uint32_t kMaxWidth = 1024, kMaxDepth = 64, kMaxFrequencies = 16;
 inline constexpr uint32_t kMaxWeights = 1u << 24, kMaxLatents = 1u << 22;  // over all networks of a file
-inline constexpr uint64_t kMaxDenseEntries = uint64_t{1} << 40;  // latents * weights
-inline constexpr int64_t kMaxDenseCodeSum = int64_t{1} << 28;    // sum of |c|, exclusive
+inline constexpr uint64_t kMaxDenseEntries = uint64_t{1} << 40;            // latents * weights
+inline constexpr int64_t kMaxDenseCodeSum = int64_t{1} << 28;              // sum of |c|, exclusive
 inline constexpr uint32_t kMaxScales = kMaxDepth + 1;
 inline constexpr uint32_t kMaxScaleShift = 47, kMaxPrecision = 17, kMaxOutputPrecision = 14, kMaxBiasExponent = 20;
-inline constexpr uint32_t kScalePerLayer = 1;                 // flags bit 0
+inline constexpr uint32_t kScalePerLayer = 1;  // flags bit 0
 
 struct Scale {
   uint32_t m, r, q;
@@ -43,7 +43,7 @@ struct Sizes {
 // One network and the signal that it is of, or is a part of.
 struct Header {
   uint32_t signal, sample_type, dims, channels;
-  std::array<uint32_t, kMaxDims> shape;  // unused dimensions are 1
+  std::array<uint32_t, kMaxDims> shape;                 // unused dimensions are 1
   std::array<uint32_t, kMaxDims> parts = {1, 1, 1, 1};  // boxes along each dimension
   uint32_t width, depth, frequencies, ladder;
   uint32_t generator, latents;
@@ -89,8 +89,8 @@ struct File {
   Header header;        // of a mosaic: the fields that its networks share, and the largest width, depth and latents of any
   uint32_t part_count;  // networks; 1 unless it is a mosaic
   Totals totals;
-  uint64_t part_weights;  // the largest D of any network
-  std::span<const uint8_t> networks;  // the payload; of a mosaic: the records
+  uint64_t part_weights;               // the largest D of any network
+  std::span<const uint8_t> networks;   // the payload; of a mosaic: the records
   size_t header_bytes, payload_bytes;  // magic, version and fields; codes
   uint32_t samples_crc, file_crc;
 

@@ -17,11 +17,16 @@ constexpr int32_t coordinate(uint32_t index, uint32_t points, uint32_t parts = 1
   return static_cast<int32_t>(static_cast<int64_t>(in_parts & UINT32_MAX) - (int64_t{1} << 31));
 }
 
+// The part of `parts` in which the centre of cell `index` of `points` lies.
+constexpr uint32_t part_of(uint32_t index, uint32_t points, uint32_t parts) {
+  return static_cast<uint32_t>(((2 * uint64_t{index} + 1) << 31) / points * parts >> 32);
+}
+
 // The first index of `points` whose cell's centre lies in part number `part` of `parts`, or behind it; `points` for part = parts.
 // floor((2i + 1) * 2^31 / points) * parts >= part * 2^32, solved for i: all comparisons are of integers, so each division rounds up.
 constexpr uint32_t first_index(uint32_t part, uint32_t parts, uint32_t points) {
-  const uint64_t start = ceil_div(uint64_t{part} << 32, parts);                        // at most 2^32
-  const uint64_t odd = ceil_div(start * points, uint64_t{1} << 31);                    // 2i + 1 is at least this; the product is below 2^63
+  const uint64_t start = ceil_div(uint64_t{part} << 32, parts);      // at most 2^32
+  const uint64_t odd = ceil_div(start * points, uint64_t{1} << 31);  // 2i + 1 is at least this; the product is below 2^63
   return static_cast<uint32_t>(odd / 2);
 }
 
