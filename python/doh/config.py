@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -50,6 +51,7 @@ class Config:
     ladder: str = "auto"  # Frequencies as powers of 2 ("octaves") or of 1.4 ("1.4"); "auto" = 1.4 for 256 to 1,024 points in the longest dimension.
     omega: float = 0.0  # Frequency factor of the sine layers; 0 = from the number of points, 10 to 20.
     first_omega: float = 0.0  # The same in the first sine layer; 0 = as in the others.
+    parts: str = "auto"  # Boxes, each with a network of its own, along each dimension: "1", "2x3", ...; "auto" = for large files of images.
     gains: str = "siren"  # Initial weights: "paper" (supplement, Eq. 10 and 14), or "siren": sqrt(6) times wider from the second layer on.
     initial_biases: str = "zero"  # Initial biases of sine layers: "zero" (the paper), or "uniform": as wide as the layer's weights (COIN).
 
@@ -90,6 +92,8 @@ class Config:
         for key, (low, high) in _RANGES.items():
             if not low <= getattr(self, key) <= high:
                 raise EncodeError(f"{key} must be between {low:g} and {high:g}, not {getattr(self, key)!r}")
+        if not _PARTS.fullmatch(self.parts):
+            raise EncodeError(f"parts must be auto, 1, or a number for each dimension such as 2x3, not {self.parts!r}")
         given = [key for key in RATES if getattr(self, key)]
         if len(given) > 1:
             raise EncodeError(f"{' and '.join(given)} exclude each other: give one of them")
@@ -163,6 +167,8 @@ KEYS: dict[str, str] = {field.name: str(field.type) for field in dataclasses.fie
 _READ: dict[str, Callable[[str], Any]] = {"int": lambda text: int(text, 0), "float": float, "str": str}
 _TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,)}
 _WORDS = {"int": "a whole number", "float": "a number", "str": "a word"}
+
+_PARTS = re.compile(r"auto|[1-9]\d{0,8}(x[1-9]\d{0,8}){0,3}")
 
 _CHOICES = {
     "step_rule": ("rate", "range"),

@@ -154,7 +154,7 @@ def test_without_resume_a_checkpoint_is_not_read(tmp_path):
     path = tmp_path / "state"
     path.write_bytes(b"something else")
     fit(SIGNAL, CONFIG, checkpoint=path)
-    assert load_file(path)["latents"].shape == (90,)
+    assert load_file(path)["0.latents"].shape == (90,)
 
 
 def test_resume_without_a_checkpoint_starts_afresh(tmp_path):
@@ -184,7 +184,7 @@ def test_damage_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "state"
     interrupted(path, 5, CONFIG, monkeypatch)
     good = path.read_bytes()
-    for bad in (b"", good[:100], good[:-1], b"\0" * 200, good.replace(b'"latents"', b'"latentz"')):
+    for bad in (b"", good[:100], good[:-1], b"\0" * 200, good.replace(b'"0.latents"', b'"0.latentz"')):
         path.write_bytes(bad)
         with pytest.raises(EncodeError, match="checkpoint"):
             fit(SIGNAL, CONFIG, checkpoint=path, resume=True)

@@ -61,7 +61,7 @@ def steps_alone(run, count):
 
 def step_of(checkpoint):
     with safe_open(checkpoint, "pt") as file:
-        return json.loads(file.metadata()["doh"])["step"]
+        return json.loads(file.metadata()["doh"])["networks"][0]["step"]
 
 
 OTHERS = [

@@ -18,9 +18,10 @@ from doh.files import write_atomic
 from doh.signal import Signal
 
 if TYPE_CHECKING:
+    from doh.train.mosaic import MosaicRun
     from doh.train.run import Run
 
-VERSION = 3
+VERSION = 4
 #: Settings that do not change the result.
 FREE = {"device", "threads", "checkpoint_seconds"}
 
@@ -32,26 +33,33 @@ def signal_hash(signal: Signal) -> str:
     return h.hexdigest()
 
 
-def save(run: Run, path: Path) -> None:
+def save(run: Run | MosaicRun, path: Path) -> None:
     """Writes the state at once or not at all (a temporary name, then a rename). Raises OSError."""
     note = {
         "version": VERSION,
         "config": run.config.to_dict(),
         "signal": signal_hash(run.signal),
+        "elapsed": run.elapsed,
+        "share": run.share,
+        "networks": [_note(each) for each in run.runs],
+    }
+    tensors = {f"{number}.{name}": t.detach().cpu().contiguous() for number, each in enumerate(run.runs) for name, t in _tensors(each).items()}
+    write_atomic(path, to_bytes(tensors, {"doh": json.dumps(note)}))
+
+
+def _note(run: Run) -> dict[str, Any]:
+    """What is no tensor of the state of one network's training."""
+    return {
         "step": run.step,
         "gains": run.gains if run.settled else None,
         "latent_step": run.quantisation.latent if run.quantisation else None,
-        "elapsed": run.elapsed,
-        "share": run.share,
         "restarts": run.restarts,
         "best_loss": run.best_loss,
         "schedule": [run.steps, run.finish_from],
     }
-    tensors = {name: t.detach().cpu().contiguous() for name, t in _tensors(run).items()}
-    write_atomic(path, to_bytes(tensors, {"doh": json.dumps(note)}))
 
 
-def load(run: Run, path: Path) -> None:
+def load(run: Run | MosaicRun, path: Path) -> None:
     """Brings a fresh run to the state in a file.
 
     Raises EncodeError when it is no checkpoint, or one of another signal or of other settings (saying which); OSError.
@@ -63,6 +71,17 @@ def load(run: Run, path: Path) -> None:
     except (SafetensorError, KeyError, ValueError) as error:
         raise EncodeError(f"{path} is not a checkpoint of doh ({error})") from error
     _check(run, note, path)
+    if len(note["networks"]) != len(run.runs):
+        raise EncodeError(f"{path} is a damaged checkpoint: it has {len(note['networks'])} networks, not {len(run.runs)}")
+    run.elapsed, run.share = note["elapsed"], note["share"]
+    for number, (each, own) in enumerate(zip(run.runs, note["networks"])):
+        each.share = run.share
+        prefix = f"{number}."
+        _load(each, own, {name.removeprefix(prefix): tensor for name, tensor in stored.items() if name.startswith(prefix)}, path)
+
+
+def _load(run: Run, note: dict[str, Any], stored: dict[str, Tensor], path: Path) -> None:
+    """The same for one network."""
     if run.config.sampling == "epochs":
         run.order = torch.empty(len(stored.get("order", ())), dtype=torch.int64)
     start_moments(run)
@@ -75,7 +94,6 @@ def load(run: Run, path: Path) -> None:
     run.step = note["step"]
     for state in run.optimiser.state.values():
         state["step"].fill_(run.step)
-    run.elapsed, run.share = note["elapsed"], note["share"]
     run.restarts, run.best_loss = note["restarts"], note["best_loss"]
     run.steps, run.finish_from = note["schedule"]
     if note.get("gains"):
@@ -84,7 +102,7 @@ def load(run: Run, path: Path) -> None:
         run.quantise_at(note["latent_step"])
 
 
-def _check(run: Run, note: dict[str, Any], path: Path) -> None:
+def _check(run: Run | MosaicRun, note: dict[str, Any], path: Path) -> None:
     if note.get("version") != VERSION:
         raise EncodeError(f"{path} is a checkpoint of another version of doh")
     if note["signal"] != signal_hash(run.signal):

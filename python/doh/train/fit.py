@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from doh.config import Config
-from doh.model import QuantModel
+from doh.model import Mosaic, QuantModel
 from doh.signal import Signal
 from doh.train import checkpoint as checkpoints
 from doh.train.gradient import Workers, workers_for
+from doh.train.mosaic import MosaicRun, run_for
 from doh.train.pace import Pace
 from doh.train.projection import Projection
 from doh.train.run import Run, Start, device_of, new_projection
@@ -51,13 +52,13 @@ def fit(
     started: float | None = None,
     clock: Callable[[], float] = time.monotonic,
     start: Start | None = None,
-) -> QuantModel:
-    """Fits a network to a signal and returns it quantised (samples_crc 0).
+) -> QuantModel | Mosaic:
+    """Fits a network to a signal, or one to each of its parts (setting `parts`), and returns it quantised (samples_crc 0).
 
     With `checkpoint`, the state is saved there every config.checkpoint_seconds and on KeyboardInterrupt; with `resume`, training goes on from that
     file, if it exists, to the very same result. The result depends on the machine's floating point, not on the number of threads.
     With config.seconds it depends on the machine's speed too; that time began at `started` (now) by `clock`, in seconds.
-    start: the latents and biases to begin at, instead of the seed's.
+    start: the latents and biases to begin at, instead of the seed's; one network then.
     Raises EncodeError for a budget out of reach, a device that is not there, or a checkpoint of something else; OSError.
     """
     started = clock() if started is None else started
@@ -87,11 +88,11 @@ class Training:
             Training, signal, config, progress=progress, checkpoint=checkpoint, resume=resume, started=started, clock=clock, projection=projection, start=start
         )
         self.progress, self.checkpoint, self.started, self.clock = progress, checkpoint, started, clock
-        self.run = run = Run(signal, config, projection, start)
+        self.run: Run | MosaicRun = run_for(signal, config, projection, start)
         if checkpoint and resume and checkpoint.exists():
-            checkpoints.load(run, checkpoint)
-        self.pace = Pace(run, started, clock) if config.seconds else None
-        self.first_step, self.before = run.step, run.elapsed
+            checkpoints.load(self.run, checkpoint)
+        self.pace = Pace(self.run, started, clock) if config.seconds else None
+        self.first_step, self.before = self.run.step, self.run.elapsed
         self.begin(clock())
 
     def begin(self, now: float) -> None:
@@ -110,13 +111,13 @@ class Training:
         if now - self.reported >= REPORT_SECONDS:
             if self.pace:
                 self.run.loss.item()  # on a GPU: waits until what was queued is done, as the clock does not
-            self.report("finish" if self.run.quantisation else "fit")
+            self.report("finish" if self.run.rounding else "fit")
             self.reported = now
         if self.checkpoint and now - self.saved >= self.run.config.checkpoint_seconds:
             self.save()
             self.saved = now
 
-    def finish(self) -> QuantModel:
+    def finish(self) -> QuantModel | Mosaic:
         """After the last step: the model to be packed. Raises EncodeError."""
         self.report("quantise")
         return self.run.finished(self.pace.another) if self.pace else self.run.finished()
@@ -135,9 +136,9 @@ class Training:
         steps = run.steps if run.share is None else round(run.step / run.share) if run.share else run.step + 1
         left = self.pace.left() if self.pace else (run.steps - run.step) / rate if rate else 0.0
         psnr = -10 * log10(loss) if loss > 0 else inf
-        self.progress(Progress(run.step, max(steps, run.step), phase, psnr, loss, rate, elapsed, left, run.plan.budget))
+        self.progress(Progress(run.step, max(steps, run.step), phase, psnr, loss, rate, elapsed, left, run.budget))
 
-    def alone(self, workers: Workers, stop: Callable[[], None] = lambda: None) -> QuantModel:
+    def alone(self, workers: Workers, stop: Callable[[], None] = lambda: None) -> QuantModel | Mosaic:
         """All steps and the end. `stop` is called between steps and may raise KeyboardInterrupt; the state is saved before that is passed on."""
         with interrupts_between_steps() as check_interrupt:
             try:

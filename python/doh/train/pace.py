@@ -10,6 +10,7 @@ from doh.container import decode_unsealed, pack_unsealed
 from doh.errors import EncodeError
 from doh.metrics import psnr
 from doh.model import TOP
+from doh.train.mosaic import MosaicRun
 from doh.train.run import STEP_FACTORS, Run, judged_rows
 
 #: The end is measured on this share of the grid, or on so many points if that is more.
@@ -29,7 +30,7 @@ class Pace:
     Raises EncodeError where there is no time for a single step.
     """
 
-    def __init__(self, run: Run, started: float, clock: Callable[[], float]) -> None:
+    def __init__(self, run: Run | MosaicRun, started: float, clock: Callable[[], float]) -> None:
         self.run, self.clock, self.limit = run, clock, run.config.epochs * run.pass_steps or run.config.steps
         self.seconds = run.config.seconds
         self.origin = started - run.elapsed
@@ -68,7 +69,15 @@ class Pace:
 
     def _measure(self) -> tuple[float, int, float]:
         """Seconds to make, decode and compare one file; how many to compare at the end; seconds for what follows in any case."""
-        run, clock = self.run, self.clock
+        trial, last = map(sum, zip(*(self._measured(run) for run in self.run.runs)))
+        if self.run.budget:
+            return trial, 0, last
+        trials = min(len(STEP_FACTORS), int(TRIAL_SHARE * self.seconds / trial)) if trial > 0 else len(STEP_FACTORS)
+        return trial, trials if trials > 1 and self.run.config.step_rule == "rate" else 0, last
+
+    def _measured(self, run: Run) -> tuple[float, float]:
+        """The first and the last of these for one network."""
+        clock = self.clock
         start, step = clock(), run.preferred_step()
         model = run.model(run.quantiser.steps(step))
         pack_unsealed(model)
@@ -77,12 +86,9 @@ class Pace:
         part = replace(model, shape=(rows, *model.shape[1:]))
         psnr(decode_unsealed(pack_unsealed(part), part, run.config.cores), run.signal.samples[:rows], TOP[run.signal.sample_type])
         row = (clock() - packed) / rows
-        trial = packed - start + row * sum(part.stop - part.start for part in judged_rows(model.shape))
         last = packed - start + row * model.shape[0]
-        if run.plan.budget:
+        if run.budget:
             start = clock()
             run.size(step)
-            return trial, 0, last + BISECTIONS * (clock() - start)
-        trials = min(len(STEP_FACTORS), int(TRIAL_SHARE * self.seconds / trial)) if trial > 0 else len(STEP_FACTORS)
-        trials = trials if trials > 1 and run.config.step_rule == "rate" else 0
-        return trial, trials, last
+            last += BISECTIONS * (clock() - start)
+        return packed - start + row * sum(part.stop - part.start for part in judged_rows(model.shape)), last

@@ -51,16 +51,7 @@ class Plan:
 
 def plan(signal: Signal, config: Config) -> Plan:
     """The target network, the number of latents and the budget. Raises EncodeError for a budget that no network fits or fills."""
-    points = signal.samples.size // signal.channels
-    budget = config.bytes or int(config.bpp * points / 8)
-    if config.bpp and not budget:
-        budget = 1
-    if config.latents:
-        n = config.latents
-    elif budget:
-        n = _latents_for(signal, config, budget)
-    else:
-        n = max(16, min(DEFAULT_LATENTS, int(signal.samples.size * DEFAULT_SHARE)))
+    points, budget, n = signal.samples.size // signal.channels, budget_of(signal, config), latents_for(signal, config)
     target, omega = target_for(signal, config, n), config.omega or omega_for(points)
     if config.generator == "plain":
         n = target.weights
@@ -75,7 +66,19 @@ def plan(signal: Signal, config: Config) -> Plan:
     return Plan(target, n, budget, omega, config.first_omega or omega, config.lr_latents or learning_rate_for(target.weights, config.batch))
 
 
-def _latents_for(signal: Signal, config: Config, budget: int) -> int:
+def budget_of(signal: Signal, config: Config) -> int:
+    """Bytes of the file; 0 = no budget."""
+    budget = config.bytes or int(config.bpp * (signal.samples.size // signal.channels) / 8)
+    return max(1, budget) if config.bpp else budget
+
+
+def latents_for(signal: Signal, config: Config) -> int:
+    """The number of latents of one network for the whole signal. Raises EncodeError for a budget that is too small."""
+    if config.latents:
+        return config.latents
+    budget = budget_of(signal, config)
+    if not budget:
+        return max(16, min(DEFAULT_LATENTS, int(signal.samples.size * DEFAULT_SHARE)))
     if config.generator == "plain" and config.width:
         return 1  # the settings fix the network; the quantisation step alone is to meet the budget
     smallest = estimate(signal, config, 1)
@@ -92,9 +95,7 @@ def _latents_for(signal: Signal, config: Config, budget: int) -> int:
 def target_for(signal: Signal, config: Config, n: int) -> Target:
     """The target network for n latents: what the settings fix; else as many weights as they say, deeper the more there are."""
     dims, channels = len(signal.shape), signal.channels
-    longest = max(signal.shape)
-    ladder = config.ladder if config.ladder != "auto" else "1.4" if longest in LADDER_1_4 else "octaves"
-    frequencies = config.frequencies if config.frequencies >= 0 else carried_frequencies(longest, ladder)
+    frequencies, ladder = encoding_for(max(signal.shape), config)
     small = prod(signal.shape) <= SMALL_SIGNAL
     usual = SMALL_WEIGHTS_PER_LATENT if small else max(LEAST_WEIGHTS_PER_LATENT, min(WEIGHTS_PER_LATENT, ENOUGH_WEIGHTS / n))
     weights = n * (config.weights_per_latent or usual)
@@ -106,6 +107,12 @@ def target_for(signal: Signal, config: Config, n: int) -> Target:
         width = int(_exact_width(dims * (1 + 2 * frequencies) + channels, depth, MAX_WEIGHTS))
         target = Target(dims, channels, width, depth, frequencies, target.ladder)
     return target
+
+
+def encoding_for(longest: int, config: Config) -> tuple[int, str]:
+    """Frequencies and ladder of the positional encoding for so many points in the longest dimension."""
+    ladder = config.ladder if config.ladder != "auto" else "1.4" if longest in LADDER_1_4 else "octaves"
+    return config.frequencies if config.frequencies >= 0 else carried_frequencies(longest, ladder), ladder
 
 
 def carried_frequencies(points: int, ladder: str) -> int:

@@ -55,9 +55,19 @@ class Start:
 
 
 class Run:
-    """Everything that a checkpoint holds, and what follows from signal and settings. Raises EncodeError for what cannot be encoded."""
+    """Everything that a checkpoint holds, and what follows from signal and settings. Raises EncodeError for what cannot be encoded.
 
-    def __init__(self, signal: Signal, config: Config, projection: Callable[..., Projection] = new_projection, start: Start | None = None) -> None:
+    axes: the coordinates of the signal's points, float64 in [-1, 1) for each dimension, where they are not those of a grid of its own (doh.train.mosaic).
+    """
+
+    def __init__(
+        self,
+        signal: Signal,
+        config: Config,
+        projection: Callable[..., Projection] = new_projection,
+        start: Start | None = None,
+        axes: Sequence[np.ndarray] | None = None,
+    ) -> None:
         self.signal, self.config = signal, config
         self.device = device_of(config.device)
         self.plan = plan(signal, config)
@@ -76,7 +86,7 @@ class Run:
         self.projection = projection(kind, config.seed, n, target.layer_shapes, self.device)
         self._unrounded()
         self.l1 = config.l1 / self.projection.spread([*omegas, 1.0]).to(self.device) if config.l1 else None  # (D,), for weights in radians
-        self.encoding = Encoding(signal.shape, target.frequencies, target.ladder, self.device)
+        self.encoding = Encoding(axes or signal.shape, target.frequencies, target.ladder, self.device)
         self.samples, low, top = _samples(signal, self.device)
         self.gradient = BatchGradient(target, self.encoding, self.samples, low, top, self.batch, steps_for(config.engine, self.device, target))
 
@@ -146,6 +156,21 @@ class Run:
         return self.projection.split(flat)
 
     # its course
+
+    @property
+    def runs(self) -> list[Run]:
+        """The networks in training: one, of which this is the run."""
+        return [self]
+
+    @property
+    def budget(self) -> int:
+        """Bytes of the file; 0 = no budget."""
+        return self.plan.budget
+
+    @property
+    def rounding(self) -> bool:
+        """Whether it trains with rounded numbers."""
+        return self.quantisation is not None
 
     @property
     def base_rates(self) -> list[float]:

@@ -21,9 +21,13 @@ def coordinates(points: int) -> np.ndarray:
     return (((2 * i + 1) << 31) // points - (1 << 31)) / 2.0**31
 
 
-def encoding_table(points: int, frequencies: int, ladder: str) -> Tensor:
-    """Inputs of layer 0 for each index of a dimension, float32 (points, 1 + 2K): the coordinate, then a sine and a cosine for each frequency."""
-    x, multipliers = coordinates(points)[:, None], np.array(ladder_multipliers(ladder, frequencies), np.float64) / 4096
+def encoding_table(points: int | np.ndarray, frequencies: int, ladder: str) -> Tensor:
+    """Inputs of layer 0 for each index of a dimension, float32 (points, 1 + 2K): the coordinate, then a sine and a cosine for each frequency.
+
+    points: their number, or their coordinates, float64 (points,), where these are not `coordinates` of it.
+    """
+    x = (coordinates(points) if isinstance(points, int) else points)[:, None]
+    points, multipliers = len(x), np.array(ladder_multipliers(ladder, frequencies), np.float64) / 4096
     table = np.empty((points, 1 + 2 * frequencies), np.float32)
     table[:, :1] = x
     for first in range(0, points, TABLE_ROWS):  # in float64, which is several times the table
@@ -35,9 +39,12 @@ def encoding_table(points: int, frequencies: int, ladder: str) -> Tensor:
 
 
 class Encoding:
-    """Positional encodings of grid points, gathered from one table for each dimension: no sine is computed twice."""
+    """Positional encodings of grid points, gathered from one table for each dimension: no sine is computed twice.
 
-    def __init__(self, shape: Sequence[int], frequencies: int, ladder: str, device: torch.device | str = "cpu") -> None:
+    shape: the points of each dimension, or their coordinates, as encoding_table takes them.
+    """
+
+    def __init__(self, shape: Sequence[int | np.ndarray], frequencies: int, ladder: str, device: torch.device | str = "cpu") -> None:
         self.tables = [encoding_table(g, frequencies, ladder).to(device) for g in shape]
 
     def __call__(self, points: Tensor) -> Tensor:

@@ -11,11 +11,14 @@ from doh.train.checkpoint import start_moments
 from doh.train.engine import steps_for
 from doh.train.gradient import backpropagate
 from doh.train.group import GroupGradient
+from doh.train.mosaic import MosaicRun
 from doh.train.run import Run
 
 
-def kin(run: Run) -> Hashable:
-    """Runs where this is equal fit into one stack: their grids may differ, their networks, settings and steps may not."""
+def kin(run: Run | MosaicRun) -> Hashable:
+    """Runs where this is equal fit into one stack: their grids may differ, their networks, settings and steps may not. One of several networks has no kin."""
+    if isinstance(run, MosaicRun):
+        return id(run)
     plan, config = run.plan, run.config
     schedule = run.steps, run.finish_from, run.step, run.share, run.pass_steps if config.schedule == "exponential" else 0
     return config, plan.target, plan.latents, run.batch, schedule, run.restarts, run.quantisation is None, run.samples.dtype, run.device

@@ -10,6 +10,7 @@ from typing import TypeVar
 from doh.config import Config
 from doh.train.fit import Training
 from doh.train.many import Task, forget_frames
+from doh.train.mosaic import MosaicRun
 from doh.train.run import Diverged, Run, device_of
 from doh.train.stack import Stack, kin
 
@@ -72,8 +73,10 @@ def train_in_stacks(tasks: Iterable[Task], begin: Callable[[Task], Training], fi
         train(next(iter(waiting)))
 
 
-def most(run: Run) -> int:
+def most(run: Run | MosaicRun) -> int:
     """How many runs of this shape may go into a stack."""
+    if isinstance(run, MosaicRun):
+        return 1
     target = run.plan.target
     return max(1, min(STACK, STACK_OUTPUTS // (run.batch * target.width * target.depth)))
 
