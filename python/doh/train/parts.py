@@ -54,7 +54,9 @@ def cut(shape: tuple[int, ...], parts: float) -> tuple[int, ...]:
     """About so many parts, as close to cubes as can be."""
     if parts < 1.5:
         return (1,) * len(shape)
-    side = (prod(shape) / min(parts, MOST)) ** (1 / len(shape))
+    wide = sorted(shape)
+    while (side := (prod(wide) / min(parts, MOST)) ** (1 / len(wide))) > wide[0] and len(wide) > 1:
+        del wide[0]  # a dimension that is shorter than the sides wanted is not cut
 
     def cost(numbers: tuple[int, ...]) -> float:
         sides = [n / k for n, k in zip(shape, numbers)]
