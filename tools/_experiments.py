@@ -199,10 +199,13 @@ def short(words: str) -> str:
 
 
 def config_of(cell: Cell, signal: Signal, **running: Any) -> Config:
-    """The encoder's settings of a cell; `running` says where and how fast it runs (threads, device). Raises EncodeError for a mistake in them."""
+    """The encoder's settings of a cell; `running` says where and how fast it runs (threads, device). Raises EncodeError for a mistake in them.
+
+    One network for the whole signal, as networks are what is compared, unless the cell says otherwise.
+    """
     settings = dict(cell.settings)
     preset = settings.pop("preset", None)
-    base = Config.from_preset(preset) if preset else Config()
+    base = (Config.from_preset(preset) if preset else Config()).replace(parts="1")
     settings["generator"] = {"rademacher": "dense"}.get(settings.get("generator", base.generator), settings.get("generator", base.generator))
     if isinstance(latents := settings.get("latents"), str):
         if not latents.endswith("%"):
@@ -227,9 +230,9 @@ def kept(config: Config) -> dict[str, Any]:
 def same(record: dict[str, Any], config: Config, signal: Signal) -> bool:
     """Whether a record was made with these settings, and with the network that they mean today, as far as the record says what it had.
 
-    A setting that the record does not have yet counts as its default.
+    A setting that the record does not have yet counts as its default; there was one network for each signal then.
     """
-    old, default = record["encoder_settings"], kept(Config())
+    old, default = record["encoder_settings"], kept(Config(parts="1"))
     if any(old.get(key, default[key]) != value for key, value in kept(config).items()):
         return False
     try:

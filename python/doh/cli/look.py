@@ -29,11 +29,15 @@ def show_info(source: Path, as_json: bool) -> None:
     size = " x ".join(str(n) for n in (info.shape[::-1] if len(info.shape) == 2 else info.shape))
     checksums = info.bytes - info.header_bytes - info.payload_bytes
     encoding = f"{info.frequencies} frequencies ({info.ladder})" if info.frequencies else "no positional encoding"
+    parts = "x".join(map(str, info.parts))
+    network = f"{info.depth} sine layers of {info.width}, {encoding}, {info.weights:,} weights"
+    if max(info.parts) > 1:
+        network = f"{parts} parts, each with one: up to {info.depth} sine layers of {info.width}, {encoding}, {info.weights:,} weights in all"
     rows = [
         ("signal", f"{info.signal}, {size}, {info.channels} channel{'s' if info.channels > 1 else ''}, {info.sample_type}"),
         ("file", f"{info.bytes:,} bytes, {info.bpp:.4f} bits per point"),
         ("bytes", f"header {info.header_bytes}, codes {info.payload_bytes:,}, checksums {checksums}"),
-        ("network", f"{info.depth} sine layers of {info.width}, {encoding}, {info.weights:,} weights"),
+        ("network", network),
         ("generator", f"{info.generator}, {info.latents:,} latents, seed {info.seed}"),
         ("decoding", f"{info.work:,} multiply-adds, {info.samples_bytes:,} bytes of samples"),
         ("checksums", f"file {info.file_crc:08x}, samples {info.samples_crc:08x} (CRC-32C)"),
