@@ -13,24 +13,6 @@
 
 namespace {
 
-// The samples of a box, cut out of the samples of the whole grid.
-Bytes cut(const Bytes& whole, const doh_region& region, uint32_t dims, size_t point_bytes) {
-  Bytes result;
-  std::vector<uint64_t> place(dims, 0);
-  while (true) {
-    uint64_t point = 0;
-    for (uint32_t t = 0; t < dims; ++t) point = point * region.grid[t] + region.offset[t] + place[t];
-    const auto at = whole.begin() + static_cast<Bytes::difference_type>(point * point_bytes);
-    result.insert(result.end(), at, at + static_cast<Bytes::difference_type>(point_bytes));
-    uint32_t t = dims;
-    while (t-- > 0) {
-      if (++place[t] < region.extent[t]) break;
-      place[t] = 0;
-      if (t == 0) return result;
-    }
-  }
-}
-
 doh_options limit(uint64_t doh_options::* field, uint64_t value) {
   doh_options options{};
   options.*field = value;
@@ -279,16 +261,18 @@ TEST(nothing_outside_the_buffers_is_written) {
 
 TEST(every_bit_flip_and_truncation_is_found) {
   Sample sample(1, {6, 5}, 3, 4, 2, 2, 20);
-  const Bytes file = sealed(sample);
-  for (size_t bit = 0; bit < 8 * file.size(); ++bit) {
-    Bytes damaged = file;
-    damaged[bit / 8] ^= static_cast<uint8_t>(1 << bit % 8);
-    const int e = decode(damaged).error;
-    CHECK(e == DOH_BAD_CHECKSUM || e == DOH_BAD_MAGIC || e == DOH_BAD_VERSION);
+  MosaicSample mosaic = MosaicSample::random(1, {2, 1}, sample);
+  for (const Bytes& file : {sealed(sample), sealed(mosaic)}) {
+    for (size_t bit = 0; bit < 8 * file.size(); ++bit) {
+      Bytes damaged = file;
+      damaged[bit / 8] ^= static_cast<uint8_t>(1 << bit % 8);
+      const int e = decode(damaged).error;
+      CHECK(e == DOH_BAD_CHECKSUM || e == DOH_BAD_MAGIC || e == DOH_BAD_VERSION);
+    }
+    for (size_t length = 0; length < file.size(); ++length)
+      CHECK_EQ(decode(Bytes(file.begin(), file.begin() + static_cast<Bytes::difference_type>(length))).error,
+               length < 32 ? DOH_TRUNCATED : DOH_BAD_CHECKSUM);
   }
-  for (size_t length = 0; length < file.size(); ++length)
-    CHECK_EQ(decode(Bytes(file.begin(), file.begin() + static_cast<Bytes::difference_type>(length))).error,
-             length < 32 ? DOH_TRUNCATED : DOH_BAD_CHECKSUM);
 }
 
 // An attacker signs again: whatever the bytes say, a decode ends in samples or a named error, inside its buffers.
@@ -299,9 +283,15 @@ TEST(damage_with_a_right_checksum_is_harmless) {
   options.max_work = 1 << 22;
   options.max_memory = 1 << 20;
   std::vector<int> seen(64, 0);
+  std::vector<Bytes> files;
   for (const uint32_t generator : {DOH_TIED, DOH_DENSE}) {
     Sample sample(generator + 1, {6, 5}, 3, 4, 2, 2, 20, generator);
-    const Bytes file = sealed(sample);
+    MosaicSample mosaic = MosaicSample::random(generator, {2, 2}, sample);
+    files.push_back(sealed(sample));
+    files.push_back(sealed(mosaic));
+  }
+  for (const Bytes& file : files) {
+    options.threads = file[4] == 2 ? 2 : 1;
     for (int round = 0; round < 6000; ++round) {
       Bytes damaged = file;
       const int kind = round % 3;
@@ -310,9 +300,9 @@ TEST(damage_with_a_right_checksum_is_harmless) {
         const int32_t place = random.in(5, static_cast<int64_t>(file.size()) - 9);
         damaged[static_cast<size_t>(place)] = static_cast<uint8_t>(random.next());
       }
-      if (kind == 1) damaged.resize(static_cast<size_t>(random.in(32, 60)));
+      if (kind == 1) damaged.resize(static_cast<size_t>(random.in(32, file[4] == 2 ? 150 : 60)));
       if (kind == 2) {
-        const int32_t place = random.in(5, 50);
+        const int32_t place = random.in(5, static_cast<int64_t>(file.size()) - 15);
         damaged.insert(damaged.begin() + place, static_cast<uint8_t>(random.next()));
       }
       seal(damaged);

@@ -4,6 +4,7 @@
 #include <bit>
 #include <cstdint>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "base/crc32c.h"
@@ -48,16 +49,81 @@ struct Sample {
     for (uint32_t i = 0; i < channels; ++i) output_biases.push_back(random.in(-3000, 3000));
   }
 
-  int try_write(Bytes& file) {
+  // The model with its numbers in place.
+  const doh_model& filled() {
     model.scales = scales.data();
     model.scale_count = static_cast<uint32_t>(scales.size());
     model.latent_codes = latents.data();
     model.bias_codes = biases.data();
     model.output_bias_codes = output_biases.data();
+    return model;
+  }
+
+  int try_write(Bytes& file) {
+    filled();
     size_t bound = 0, written = 0;
     if (const int e = doh_write_bound(&model, &bound); e != DOH_OK) return e;
     file.resize(bound);
     const int e = doh_write(&model, file.data(), file.size(), &written);
+    file.resize(e == DOH_OK ? written : 0);
+    return e;
+  }
+
+  Bytes write() {
+    Bytes file;
+    CHECK_EQ(try_write(file), DOH_OK);
+    return file;
+  }
+};
+
+// A mosaic of such models, which have the signal, encoding, generator and seed of the first.
+struct MosaicSample {
+  std::vector<uint32_t> parts;
+  std::vector<Sample> networks;
+  doh_model model{};  // the first
+
+  MosaicSample(std::vector<uint32_t> boxes, const Sample& first) : parts(std::move(boxes)), networks{first}, model(first.model) {}
+
+  // Networks of random widths, depths and numbers of latents up to those of the first, until there are enough. Depth 1 and other scales take turns.
+  static MosaicSample random(uint64_t seed, std::vector<uint32_t> boxes, const Sample& first) {
+    MosaicSample mosaic(std::move(boxes), first);
+    Random numbers(seed);
+    const doh_model& m = first.model;
+    while (mosaic.networks.size() < mosaic.count()) {
+      const std::vector<uint64_t> shape(m.shape, m.shape + m.dims);
+      Sample next(numbers.next(), shape, m.channels, static_cast<uint32_t>(numbers.in(1, m.width)), static_cast<uint32_t>(numbers.in(1, m.depth)),
+                  m.frequencies, static_cast<uint32_t>(numbers.in(1, m.latents)), m.generator, m.sample_type, numbers.in(0, 1) != 0);
+      mosaic.add(next);
+    }
+    return mosaic;
+  }
+
+  void add(Sample next) {
+    next.model.signal = model.signal;
+    next.model.ladder = model.ladder;
+    next.model.seed = model.seed;
+    networks.push_back(std::move(next));
+  }
+
+  size_t count() const {
+    size_t product = 1;
+    for (const uint32_t boxes : parts) product *= boxes;
+    return product;
+  }
+
+  std::vector<doh_model> models() {
+    std::vector<doh_model> all;
+    for (Sample& network : networks) all.push_back(network.filled());
+    return all;
+  }
+
+  int try_write(Bytes& file) {
+    const std::vector<doh_model> all = models();
+    size_t bound = 0, written = 0;
+    file.clear();
+    if (const int e = doh_write_mosaic_bound(all.data(), parts.data(), &bound); e != DOH_OK) return e;
+    file.resize(bound);
+    const int e = doh_write_mosaic(all.data(), parts.data(), file.data(), file.size(), &written);
     file.resize(e == DOH_OK ? written : 0);
     return e;
   }
@@ -101,14 +167,16 @@ inline Decoded decode(const Bytes& file, const doh_region* region = nullptr, con
   return {e, samples};
 }
 
-inline doh_region whole_region(const Sample& sample) {
+template <class Any>
+doh_region whole_region(const Any& sample) {
   doh_region region{};
   for (uint32_t t = 0; t < sample.model.dims; ++t) region.grid[t] = region.extent[t] = sample.model.shape[t];
   return region;
 }
 
 // The file with the checksum of the samples that it decodes to.
-inline Bytes sealed(Sample& sample) {
+template <class Any>
+Bytes sealed(Any& sample) {
   Bytes file = sample.write();
   const doh_region whole = whole_region(sample);
   const Decoded decoded = decode(file, &whole);
@@ -118,4 +186,22 @@ inline Bytes sealed(Sample& sample) {
     for (size_t i = 0; i + 1 < canonical.size(); i += 2) std::swap(canonical[i], canonical[i + 1]);
   CHECK_EQ(doh_set_samples_crc(file.data(), file.size(), doh::crc32c(canonical)), DOH_OK);
   return file;
+}
+
+// The samples of a box, cut out of the samples of the whole grid.
+inline Bytes cut(const Bytes& whole, const doh_region& region, uint32_t dims, size_t point_bytes) {
+  Bytes result;
+  std::vector<uint64_t> place(dims, 0);
+  while (true) {
+    uint64_t point = 0;
+    for (uint32_t t = 0; t < dims; ++t) point = point * region.grid[t] + region.offset[t] + place[t];
+    const auto at = whole.begin() + static_cast<Bytes::difference_type>(point * point_bytes);
+    result.insert(result.end(), at, at + static_cast<Bytes::difference_type>(point_bytes));
+    uint32_t t = dims;
+    while (t-- > 0) {
+      if (++place[t] < region.extent[t]) break;
+      place[t] = 0;
+      if (t == 0) return result;
+    }
+  }
 }
