@@ -18,7 +18,7 @@ const LIMITS = ['maxSamples', 'maxLatents', 'maxWeights', 'maxWork', 'maxMemory'
 const INFO = [
   'version', 'signal', 'sampleType', 'dims', 'channels', 'shape0', 'shape1', 'shape2', 'shape3', 'width', 'depth', 'frequencies', 'ladder', 'generator',
   'latents', 'seed', 'weights', 'points', 'samplesBytes', 'work', 'bytesPerSample', 'samplesCrc', 'fileCrc', 'headerBytes', 'payloadBytes', 'flags',
-  'workspaceBytes',
+  'parts0', 'parts1', 'parts2', 'parts3', 'partLatents', 'partWeights', 'workspaceBytes',
 ];
 const LAYOUT = (INFO.length << 16) | (LIMITS.length << 8) | (3 * MAX_DIMS);
 const KERNEL_BYTES = 32;
@@ -59,17 +59,25 @@ export class Doh {
     return this.#text(this.#exports.doh_wasm_version());
   }
 
-  /** The checked header. `limits`: see decode. Throws DohError. `seed` is a BigInt, all other numbers are Numbers. */
+  /**
+   * The checked header. `limits`: see decode. Throws DohError. `seed` is a BigInt, all other numbers are Numbers. `parts` are the boxes along each dimension
+   * that have a network of their own; where there are several, width and depth are the largest, latents and weights sums.
+   */
   info(file, limits = {}) {
     const place = this.#place(file, limits);
     this.#check(this.#exports.doh_wasm_info(place.file, place.fileBytes, place.limits, place.info));
     const words = new BigUint64Array(this.#memory().buffer, place.info, INFO.length);
     const info = Object.fromEntries(INFO.map((name, i) => [name, name === 'seed' ? words[i] : Number(words[i])]));
     const shape = [info.shape0, info.shape1, info.shape2, info.shape3].slice(0, info.dims);
-    for (let t = 0; t < MAX_DIMS; ++t) delete info[`shape${t}`];
+    const parts = [info.parts0, info.parts1, info.parts2, info.parts3].slice(0, info.dims);
+    for (let t = 0; t < MAX_DIMS; ++t) {
+      delete info[`shape${t}`];
+      delete info[`parts${t}`];
+    }
     return {
       ...info,
       shape,
+      parts,
       signal: SIGNALS[info.signal],
       sampleType: SAMPLE_TYPES[info.sampleType],
       generator: GENERATORS[info.generator],

@@ -10,7 +10,7 @@ extern "C" unsigned char __heap_base;  // the first byte that is neither data no
 
 namespace {
 
-constexpr int kInfoWords = 27, kLimitWords = 5, kRegionWords = 3 * DOH_MAX_DIMS;
+constexpr int kInfoWords = 33, kLimitWords = 5, kRegionWords = 3 * DOH_MAX_DIMS;
 
 // Limits in the order of doh_options; NULL means the defaults. An empty kernel name means the best.
 doh_options options_of(const uint64_t* limits, const char* kernel) {
@@ -45,7 +45,8 @@ DOH_EXPORT(doh_wasm_info) int doh_wasm_info(const void* data, uint32_t size, con
       info.version,     info.signal,   info.sample_type,  info.dims,          info.channels,      info.shape[0], info.shape[1],
       info.shape[2],    info.shape[3], info.width,        info.depth,         info.frequencies,   info.ladder,   info.generator,
       info.latents,     info.seed,     info.weights,      info.points,        info.samples_bytes, info.work,     info.bytes_per_sample,
-      info.samples_crc, info.file_crc, info.header_bytes, info.payload_bytes, info.flags,         work_size,
+      info.samples_crc, info.file_crc, info.header_bytes, info.payload_bytes, info.flags,         info.parts[0], info.parts[1],
+      info.parts[2],    info.parts[3], info.part_latents, info.part_weights,  work_size,
   };
   for (int i = 0; i < kInfoWords; ++i) words[i] = values[i];
   return DOH_OK;

@@ -51,6 +51,11 @@ async function check(name) {
 
   const { signal, sampleType, shape, channels, seed, latents } = doh.info(first);
   expect('info', [signal, sampleType, shape, channels, typeof seed, latents].join(), 'image,u8,31,29,3,bigint,200');
+  expect('parts of one network', doh.info(first).parts.join(), '1,1');
+  const mosaic = doh.info(await read('valid/mosaic-2x3-of-19x23.doh'));
+  expect('parts of a mosaic', [mosaic.version, ...mosaic.parts].join(), '2,2,3');
+  expect('sums over its networks', mosaic.latents > mosaic.partLatents && mosaic.weights > mosaic.partWeights, true);
+  expect('no other words', Object.keys(mosaic).filter((key) => /\d/.test(key)).join(), '');
   expect('ArrayBuffer', sha256(doh.decode(new Uint8Array(first).buffer)), sha256(doh.decode(first)));
   const inside = new Uint8Array([0, ...first, 0]).subarray(1, first.length + 1);
   expect('a file inside a buffer', sha256(doh.decode(inside)), sha256(doh.decode(first)));
