@@ -153,7 +153,7 @@ struct Mosaic {
   Status open(const doh_model* first, const uint32_t* parts) {
     DOH_REQUIRE(complete(*first), DOH_BAD_ARGUMENT);
     DOH_TRY(header_of(*first, common));
-    for (uint32_t t = 0; t < std::min(common.dims, kMaxDims); ++t) common.parts[t] = parts[t];
+    if (common.dims <= kMaxDims) std::copy_n(parts, common.dims, common.parts.begin());
     DOH_TRY(check_fields([&](HeaderWriter& io) { return common_fields(io, common); }));
     size_t count = 1;
     for (const uint32_t boxes : common.parts) count *= boxes;
