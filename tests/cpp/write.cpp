@@ -1,4 +1,6 @@
 // Tests of cpp/src/write: what is written reads back, shifts are picked well, fields are checked.
+#include <algorithm>
+
 #include "check.h"
 #include "format/read.h"
 #include "sample.h"
@@ -112,4 +114,62 @@ TEST(samples_crc_is_replaced) {
   CHECK_EQ(info.samples_crc, 0x12345678u);
   file[10] ^= 1;
   CHECK_EQ(doh_set_samples_crc(file.data(), file.size(), 0), DOH_BAD_CHECKSUM);
+}
+
+TEST(mosaics_are_written_into_exactly_their_size) {
+  MosaicSample sample = MosaicSample::random(2, {3, 2}, Sample(4, {5, 6}, 2, 7, 3, 2, 300));
+  const Bytes file = sample.write();
+  const std::vector<doh_model> models = sample.models();
+  size_t written = 0;
+  for (size_t size = 0; size <= file.size(); ++size) {
+    Bytes out(size + 1, 0x5A);
+    CHECK_EQ(doh_write_mosaic(models.data(), sample.parts.data(), out.data(), size, &written), size < file.size() ? DOH_BUFFER_TOO_SMALL : DOH_OK);
+    CHECK_EQ(out[size], 0x5A);
+    if (size == file.size()) CHECK(written == size && std::equal(file.begin(), file.end(), out.begin()));
+  }
+  Bytes sealed_file = sealed(sample);
+  CHECK_EQ(decode(sealed_file).error, DOH_OK);
+  CHECK_EQ(doh_set_samples_crc(sealed_file.data(), sealed_file.size(), 0x12345678), DOH_OK);
+  CHECK_EQ(decode(sealed_file).error, DOH_BAD_SAMPLES);
+}
+
+TEST(what_a_mosaic_cannot_hold_is_refused) {
+  auto error = [](auto&& change) {
+    MosaicSample sample = MosaicSample::random(2, {2, 2}, Sample(4, {5, 6}, 2, 7, 3, 2, 30));
+    change(sample);
+    Bytes file;
+    return sample.try_write(file);
+  };
+  CHECK_EQ(error([](MosaicSample&) {}), DOH_OK);
+  CHECK_EQ(error([](MosaicSample& s) { s.networks[1].model.samples_crc = 5; }), DOH_OK);
+  CHECK_EQ(error([](MosaicSample& s) { s.networks[3].model.seed ^= 1; }), DOH_BAD_ARGUMENT);
+  CHECK_EQ(error([](MosaicSample& s) { s.networks[3].model.signal = DOH_IMAGE; }), DOH_BAD_ARGUMENT);
+  CHECK_EQ(error([](MosaicSample& s) { s.networks[3].model.sample_type = DOH_U16; }), DOH_BAD_ARGUMENT);
+  CHECK_EQ(error([](MosaicSample& s) { s.networks[1].model.shape[1] = 7; }), DOH_BAD_ARGUMENT);
+  CHECK_EQ(error([](MosaicSample& s) { s.networks[1].model.dims = 1; }), DOH_BAD_ARGUMENT);
+  CHECK_EQ(error([](MosaicSample& s) { s.networks[1].model.channels = 1; }), DOH_BAD_ARGUMENT);
+  CHECK_EQ(error([](MosaicSample& s) { s.networks[1].model.frequencies = 3; }), DOH_BAD_ARGUMENT);
+  CHECK_EQ(error([](MosaicSample& s) { s.networks[1].model.ladder ^= 1; }), DOH_BAD_ARGUMENT);
+  CHECK_EQ(error([](MosaicSample& s) { s.networks[1].model.generator = DOH_DENSE; }), DOH_BAD_ARGUMENT);
+  CHECK_EQ(error([](MosaicSample& s) { s.networks[0].model.dims = 5; }), DOH_BAD_SIGNAL);
+  CHECK_EQ(error([](MosaicSample& s) { s.parts = {1, 1}; }), DOH_BAD_SHAPE);
+  CHECK_EQ(error([](MosaicSample& s) { s.parts = {0, 4}; }), DOH_BAD_SHAPE);
+  CHECK_EQ(error([](MosaicSample& s) { s.parts = {6, 1}; }), DOH_BAD_SHAPE);
+  CHECK_EQ(error([](MosaicSample& s) { s.networks[2].model.width = 0; }), DOH_BAD_NETWORK);
+  CHECK_EQ(error([](MosaicSample& s) { s.networks[2].model.depth = 65; }), DOH_BAD_NETWORK);
+  CHECK_EQ(error([](MosaicSample& s) { s.networks[2].model.latents = 1 << 22; }), DOH_BAD_GENERATOR);
+  CHECK_EQ(error([](MosaicSample& s) { s.networks[2].scales.push_back({}); }), DOH_BAD_SCALE);
+  CHECK_EQ(error([](MosaicSample& s) { s.networks[2].model.bias_shift = 16; }), DOH_BAD_SCALE);
+  CHECK_EQ(error([](MosaicSample& s) { s.networks[3].latents[0] = 40000; }), DOH_BAD_CODES);
+
+  MosaicSample sample = MosaicSample::random(2, {2, 2}, Sample(4, {5, 6}, 2, 7, 3, 2, 30));
+  std::vector<doh_model> models = sample.models();
+  Bytes out(10000);
+  size_t size = 0;
+  CHECK_EQ(doh_write_mosaic(nullptr, sample.parts.data(), out.data(), out.size(), &size), DOH_BAD_ARGUMENT);
+  CHECK_EQ(doh_write_mosaic(models.data(), nullptr, out.data(), out.size(), &size), DOH_BAD_ARGUMENT);
+  CHECK_EQ(doh_write_mosaic(models.data(), sample.parts.data(), nullptr, out.size(), &size), DOH_BAD_ARGUMENT);
+  CHECK_EQ(doh_write_mosaic_bound(models.data(), sample.parts.data(), nullptr), DOH_BAD_ARGUMENT);
+  models[3].bias_codes = nullptr;
+  CHECK_EQ(doh_write_mosaic(models.data(), sample.parts.data(), out.data(), out.size(), &size), DOH_BAD_ARGUMENT);
 }
