@@ -42,7 +42,7 @@ def encode(
 
     source: an image as an array (height, width) or (height, width, channels) of uint8 or uint16, a Signal, or a path to a file of samples.
     latents, bpp, bytes: at most one of them says how large the file is to be: the number n of latents, or a size (bits for each grid point, or bytes
-        in all) that the file meets from below within 3 %.
+        in all) that the file meets from below within 3 %. A large image, of 9,000 latents and more, is cut into parts with a network each (setting `parts`).
     preset: one of doh.config.PRESETS; `config` replaces it. `seed`, `device`, `threads` and every other setting of doh.config.Config by
         name change single ones.
         `seconds` is a budget of time, counted from the call to its return: the schedule is stretched to fill it, and the number of steps follows from

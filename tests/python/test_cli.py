@@ -157,6 +157,21 @@ def test_info(tmp_path):
     assert fields["samples_crc"] == info.samples_crc
 
 
+def test_an_image_in_parts(tmp_path):
+    source, output = tmp_path / "a.png", tmp_path / "a.doh"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 36, 3), np.uint8)).save(source)
+    volume = tmp_path / "v.npy"
+    np.save(volume, np.zeros((4, 5, 6, 1), np.uint8))
+    assert run("encode", source, "-o", output, "--bytes", "600", *QUICK, "--set", "parts=2x3").returncode == 0
+    text = run("info", output).stdout
+    assert "version 2" in text and "2x3 parts, each with one: up to 2 sine layers of 8" in text
+    assert json.loads(run("info", output, "--json").stdout)["parts"] == [2, 3]
+    assert run("verify", output).returncode == 0
+    assert run("decode", output, "-o", tmp_path / "b.png", "--scale", "3/2", "--crop", "10,5,20,14").returncode == 0
+    assert np.asarray(Image.open(tmp_path / "b.png")).shape == (21, 30, 3)
+    assert "parts = 2x3 is for 2 dimensions" in error_of(run("encode", volume, "-o", output, "--set", "parts=2x3"))
+
+
 def test_verify(tmp_path):
     source = random_file(tmp_path / "a.doh")
     result = run("verify", source)
