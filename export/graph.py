@@ -69,6 +69,10 @@ class Value:
         """By comparison: ONNX Runtime's own Min of int64 goes wrong from 2^31 on (seen in 1.31.1, AVX-512)."""
         return self - self._exceeds(other) * (self - other)
 
+    def max(self, other: Value | Number) -> Value:
+        """By comparison, as `min`."""
+        return (self - other) * self._exceeds(other) + other
+
     def _exceeds(self, other: Value | Number) -> Value:
         b = other if isinstance(other, Value) else self.graph.constant(np.array(other, self.dtype))
         return self.graph.op("Greater", self, b, dtype=np.bool_).cast(self.dtype)
@@ -94,8 +98,19 @@ class Value:
     def squeeze(self, axis: int) -> Value:
         return self.graph.op("Squeeze", self, self.graph.ints(axis))
 
-    def slice(self, start: int, stop: int, axis: int) -> Value:
-        return self.graph.op("Slice", self, self.graph.ints(start), self.graph.ints(stop), self.graph.ints(axis))
+    def slice(self, start: int | Value, stop: int | Value, axis: int) -> Value:
+        return self.graph.op("Slice", self, self.graph.vector(start), self.graph.vector(stop), self.graph.ints(axis))
+
+    def scalar(self) -> Value:
+        """The one number in it, without a dimension."""
+        return self.reshape_to(self.graph.constant(np.zeros(0, np.int64)))
+
+    def untold(self, many: Value) -> Value:
+        """The same, with a first dimension that no shape inference can tell; `many`, (1,): a large number that is not known before the graph runs.
+
+        ONNX Runtime up to 1.18 plans to use memory again for tensors of equal known shapes, and in a loop's body goes wrong with it from the second turn on.
+        """
+        return self.graph.op("Slice", self, self.graph.ints(0), many, self.graph.ints(0))
 
     def first(self, count: Value) -> Value:
         """The first `count` (a scalar) along axis 0."""
@@ -155,6 +170,10 @@ class Graph:
     def ints(self, *numbers: int) -> Value:
         return self.constant(np.array(numbers, np.int64))
 
+    def vector(self, number: int | Value) -> Value:
+        """A number as int64 (1,), which a value already is."""
+        return number if isinstance(number, Value) else self.ints(number)
+
     def concat(self, *values: Value, axis: int = 0) -> Value:
         return values[0] if len(values) == 1 else self.op("Concat", *values, axis=axis)
 
@@ -166,6 +185,25 @@ class Graph:
     def gemm(self, a: Value, b: Value, c: Value) -> Value:
         """a @ b + c."""
         return self.op("Gemm", a, b, c)
+
+    def sort(self, values: Value, axis: int = 0, count: int | Value | None = None) -> list[Value]:
+        """The values along an axis from the smallest up, and where they were, int64; `count`: how many there are, if it is known."""
+        return self.ops(
+            "TopK",
+            [values, self.vector(count) if count is not None else self.op("Shape", values, dtype=np.int64)],
+            [values.dtype, np.int64],
+            axis=axis,
+            largest=0,
+            sorted=1,
+        )
+
+    def largest(self, values: Value) -> Value:
+        """The largest of the values, a scalar."""
+        return self.ops("TopK", [values, self.ints(1)], [values.dtype, np.int64], axis=0, largest=1, sorted=1)[0].scalar()
+
+    def running_sum(self, values: Value) -> Value:
+        """For each value the sum of all up to it, that included."""
+        return self.op("CumSum", values, self.constant(np.array(0, np.int64)))
 
     def call(self, function: Function, *inputs: Value) -> list[Value]:
         self.root.functions.setdefault(function.name, function.proto)

@@ -10,10 +10,11 @@ import onnx
 from onnx import helper
 
 from doh import container
-from doh.export import network, weights
-from doh.export.graph import DOMAIN, IR_VERSION, OPSET, Graph, Value, onnx_type
-from doh.export.interface import BLOCK, FORMAT_VERSION, KINDS, SIZES
-from doh.model import QuantModel
+from doh.export import mosaic, network, weights
+from doh.export.graph import DOMAIN, IR_VERSION, OPSET, Graph, Value
+from doh.export.interface import FORMAT_VERSION, KINDS
+from doh.export.ports import Box, Points, Ports
+from doh.model import Mosaic, QuantModel
 
 
 def build(source: container.Source, kind: str = "exact", points: bool = False) -> onnx.ModelProto:
@@ -28,8 +29,12 @@ def build(source: container.Source, kind: str = "exact", points: bool = False) -
     data = bytes(container.load(source))
     model = container.unpack(data)
     g = Graph()
-    render = _renderer(g, data, model, kind)
-    inputs, defaults, output = (_points if points else _grid)(g, model, render)
+    if isinstance(model, Mosaic):
+        inputs, defaults, output = (mosaic.points if points else mosaic.grid)(g, model, kind)
+        channels, more = model.models[0].target.channels, {"doh.parts": " ".join(map(str, model.parts))}
+    else:
+        inputs, defaults, output = (_points if points else _grid)(g, model, _renderer(g, data, model, kind))
+        channels, more = model.target.channels, {}
     proto = helper.make_graph(
         g.nodes, "doh", [*inputs, *defaults], [output], [*g.initializers.values()], doc_string=f"{model.signal}, {'x'.join(map(str, model.shape))}"
     )
@@ -42,10 +47,11 @@ def build(source: container.Source, kind: str = "exact", points: bool = False) -
         "doh.signal": model.signal,
         "doh.sample_type": model.sample_type,
         "doh.shape": " ".join(map(str, model.shape)),
-        "doh.channels": model.target.channels,
+        "doh.channels": channels,
         "doh.source_bytes": len(data),
         "doh.source_sha256": hashlib.sha256(data).hexdigest(),
         "doh.samples_crc": f"{model.samples_crc:08x}",
+        **more,
     }
     helper.set_model_props(result, {key: str(value) for key, value in properties.items()})
     return result
@@ -56,14 +62,13 @@ class _Renderer:
     """Puts the network into a loop's body."""
 
     model: QuantModel
-    layers: list[network.Layer] | None  # of the exact kinds
-    known: list[np.ndarray]
-    dtype: type
+    exact: list[network.Layer]
+    floats: list[network.FloatLayer]
 
     def __call__(self, body: Graph, x: Value) -> Value:
-        if self.layers:
-            return network.exact_network(body, self.model, self.layers, x)
-        return network.float_network(body, self.model, self.known, x, self.dtype)
+        if self.exact:
+            return network.exact_network(body, self.model, self.exact, x)
+        return network.float_network(body, self.model, self.floats, x)
 
 
 def _renderer(g: Graph, data: bytes, model: QuantModel, kind: str) -> _Renderer:
@@ -71,70 +76,32 @@ def _renderer(g: Graph, data: bytes, model: QuantModel, kind: str) -> _Renderer:
     if kind.startswith("exact"):
         baked = [g.constant(w.astype(np.int16), f"weights_{layer}") for layer, w in enumerate(known)] if kind == "exact-baked" else []
         values = [w.cast(np.float64) for w in baked] or weights.expand(g, model)
-        return _Renderer(model, network.exact_layers(g, model, values, known), known, np.float64)
-    return _Renderer(model, None, known, np.float16 if kind == "f16" else np.float32)
+        return _Renderer(model, network.exact_layers(g, model, values, known), [])
+    return _Renderer(model, [], network.float_layers(model, known, np.float16 if kind == "f16" else np.float32))
 
 
-def _input(g: Graph, name: str, shape: list[int | str], default: np.ndarray | None = None) -> tuple[Value, onnx.ValueInfoProto]:
-    if default is not None:
-        g.constant(default, name)
-    return Value(g, name, np.dtype(np.int64)), helper.make_tensor_value_info(name, onnx.TensorProto.INT64, shape)
-
-
-def _grid(g: Graph, model: QuantModel, render: _Renderer) -> tuple[list[onnx.ValueInfoProto], list[onnx.ValueInfoProto], onnx.ValueInfoProto]:
-    """A box of a grid, row-major. Without `offset` and `extent`, all of it."""
-    dims = model.target.dims
-    sizes, inputs = zip(*(_input(g, name, []) for name in SIZES[dims]))
-    offset, offset_info = _input(g, "offset", [dims], np.zeros(dims, np.int64))
-    extent, extent_info = _input(g, "extent", [dims], np.full(dims, (1 << 31) - 1, np.int64))
-    block, block_info = _input(g, "block", [], np.array(BLOCK, np.int64))
-    grid = g.concat(*(size.reshape(1) for size in sizes))
-    box = extent.min(grid - offset)
-
-    def scalar(vector: Value, dim: int) -> Value:
-        return vector.gather(g.constant(np.array(dim, np.int64)))
-
-    strides, count = [], g.constant(np.array(1, np.int64)) * 1
-    for dim in reversed(range(dims)):
-        strides.insert(0, count)
-        count = scalar(box, dim) * count
-    size = block.min(count)
+def _grid(g: Graph, model: QuantModel, render: _Renderer) -> Ports:
+    box = Box(g, model.target.dims)
+    size = box.block.min(box.count)
     steps = g.arange(size)
     body, turn = g.body()
-    number = (turn * size + steps).min(count - 1)  # the last turn repeats the last point
+    number = (turn * size + steps).min(box.count - 1)  # the last turn repeats the last point
     rows = []
-    for dim in range(dims):
-        index = number // strides[dim]
-        if dim:
-            index = index % scalar(box, dim)
-        index = index + scalar(offset, dim)
-        cell = (index * 2 + 1) * (1 << 31) // scalar(grid, dim) - (1 << 31)  # section 7; below 2^63
-        rows.append(cell.cast(np.float64).reshape(1, -1))
+    for dim in range(model.target.dims):
+        x = box.centre(box.index(number, dim), dim) - (1 << 31)
+        rows.append(x.cast(np.float64).reshape(1, -1))
     samples = render(body, body.concat(*rows))
-    turns = (count + (size - 1)) // size
-    stacked = g.loop(turns, body, turn, samples).reshape(-1, model.target.channels).first(count)
-    shaped = stacked.reshape_to(g.concat(box, g.ints(model.target.channels)))
-    output = _named(g, shaped, [f"box_{n}" for n in SIZES[dims]] + [model.target.channels])
-    return list(inputs), [offset_info, extent_info, block_info], output
+    turns = (box.count + (size - 1)) // size
+    return box.finish(g.loop(turns, body, turn, samples).reshape(-1, model.target.channels).first(box.count), model.target.channels)
 
 
-def _points(g: Graph, model: QuantModel, render: _Renderer) -> tuple[list[onnx.ValueInfoProto], list[onnx.ValueInfoProto], onnx.ValueInfoProto]:
-    """Coordinates of section 7, any points in any order."""
-    dims = model.target.dims
-    coordinates = Value(g, "coordinates", np.dtype(np.int32))
-    info = helper.make_tensor_value_info("coordinates", onnx.TensorProto.INT32, ["points", dims])
-    block, block_info = _input(g, "block", [], np.array(BLOCK, np.int64))
-    count = g.op("Shape", coordinates, dtype=np.int64).slice(0, 1, 0).reshape_to(g.constant(np.zeros(0, np.int64)))
-    size = block.min(count)
+def _points(g: Graph, model: QuantModel, render: _Renderer) -> Ports:
+    points = Points(g, model.target.dims)
+    size = points.block.min(points.count)
     steps = g.arange(size)
     body, turn = g.body()
-    number = (turn * size + steps).min(count - 1)
-    x = body.here(coordinates).gather(number).cast(np.float64).transpose()
-    turns = (count + (size - 1)) // size
-    stacked = g.loop(turns, body, turn, render(body, x)).reshape(-1, model.target.channels).first(count)
-    return [info], [block_info], _named(g, stacked, ["points", model.target.channels])
-
-
-def _named(g: Graph, value: Value, shape: list[str | int]) -> onnx.ValueInfoProto:
-    g.nodes.append(helper.make_node("Identity", [value.name], ["samples"]))
-    return helper.make_tensor_value_info("samples", onnx_type(value.dtype), shape)
+    number = (turn * size + steps).min(points.count - 1)
+    x = body.here(points.coordinates).gather(number).cast(np.float64).transpose()
+    turns = (points.count + (size - 1)) // size
+    stacked = g.loop(turns, body, turn, render(body, x)).reshape(-1, model.target.channels).first(points.count)
+    return points.finish(stacked, model.target.channels)

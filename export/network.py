@@ -12,13 +12,14 @@ of sums, number of threads or processor can change it. Three consequences:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from doh.errors import OnnxError
 from doh.export.graph import Function, Graph, Value
-from doh.model import TOP, QuantModel, ladder_multipliers
+from doh.model import TOP, QuantModel, Target, ladder_multipliers
 
 OUTPUT_TYPE = {"u1": np.uint8, "u8": np.uint8, "u16": np.uint16, "s16": np.int16}
 #: What `wave` adds to a sine to keep it positive.
@@ -101,29 +102,43 @@ class Layer:
     bias: Value
     phase: Phase | None  # None: the output layer
     raw: list[Value]  # layer 0: for each dimension its column, 2^-16 of W, (fan_out, 1)
-    raw_scale: float
+    raw_scale: float | Value
+
+
+def columns(target: Target) -> tuple[list[int], list[int]]:
+    """Layer 0's inputs: the raw coordinates, and the sines and cosines."""
+    step = 1 + 2 * target.frequencies
+    return list(range(0, target.inputs, step)), [i for i in range(target.inputs) if i % step]
+
+
+def phase_bound(model: QuantModel, layer: int, weights: np.ndarray) -> float:
+    """No phase of a sine layer with these integer weights is larger, in units of 2^-16 turn."""
+    size = np.abs(weights).sum(1).max() * 2.0**15
+    if layer == 0:
+        size += np.abs(weights[:, columns(model.target)[0]]).sum(1).max() * 2.0**15
+    return float(size * 2.0 ** (1 - model.scale_of(layer).q) + 2.0**16)
+
+
+def floored(bias: np.ndarray, q: int, phase: Phase | None) -> np.ndarray:
+    """b as it is added to products, float64: in units of 2^-16 turn with the phase's offset; of the output layer as it is."""
+    if phase is None:
+        return bias.astype(np.float64)
+    fine = max(q - 1, 0)  # bits after the point that a phase can have
+    numbers: np.ndarray = np.floor(bias * 2.0 ** (fine - 16)) * 2.0**-fine + phase.offset
+    return numbers
 
 
 def exact_layers(g: Graph, model: QuantModel, weights: list[Value], known: list[np.ndarray]) -> list[Layer]:
     """Prepares the layers. `known`: the same weights as numbers, for the bounds on their sums."""
     t, all_biases, layers = model.target, biases(model), []
-    step = 1 + 2 * t.frequencies
-    raw_columns = [dim * step for dim in range(t.dims)]
-    encoded = [i for i in range(t.inputs) if i % step]
+    raw_columns, encoded = columns(t)
     for layer, (w, numbers, b) in enumerate(zip(weights, known, all_biases)):
         q, raw = model.scale_of(layer).q, []
-        size = np.abs(numbers).sum(1).max() * 2.0**15 + (np.abs(numbers[:, raw_columns]).sum(1).max() * 2.0**15 if layer == 0 else 0)
         if layer == 0:
             raw = [w.columns(c) * 2.0**-16 for c in raw_columns]
             w = w.columns(*encoded) if encoded else w.slice(0, 0, 1)
-        if layer == t.depth:
-            phase, scale, constant = None, 1.0, b.astype(np.float64)
-        else:
-            fine = max(q - 1, 0)  # bits after the point that a phase can have
-            phase = Phase(size * 2.0 ** (1 - q) + 2.0**16)
-            scale = 2.0 ** (1 - q)
-            constant = np.floor(b * 2.0 ** (fine - 16)) * 2.0**-fine + phase.offset
-        bias = g.constant(constant.reshape(-1, 1))
+        phase, scale = (Phase(phase_bound(model, layer, numbers)), 2.0 ** (1 - q)) if layer < t.depth else (None, 1.0)
+        bias = g.constant(floored(b, q, phase).reshape(-1, 1))
         if layer or encoded:
             w = w * scale if scale != 1.0 else w
             bias = bias - w.sum(1) * LIFT
@@ -131,8 +146,11 @@ def exact_layers(g: Graph, model: QuantModel, weights: list[Value], known: list[
     return layers
 
 
-def exact_network(g: Graph, model: QuantModel, layers: list[Layer], x: Value) -> Value:
-    """Samples (points, channels) for coordinates x, float64 integers (dims, points) in [-2^31, 2^31). Sections 7 to 10."""
+def exact_network(g: Graph, model: QuantModel, layers: list[Layer], x: Value, full: Value | None = None) -> Value:
+    """Samples (points, channels) for coordinates x, float64 integers (dims, points) in [-2^31, 2^31). Sections 7 to 10.
+
+    `full`: 2^-f, f the bits after the point of the output layer's values, where it is not the model's own.
+    """
     first, t = layers[0], model.target
     total = None
     for dim, column in enumerate(first.raw):
@@ -150,6 +168,8 @@ def exact_network(g: Graph, model: QuantModel, layers: list[Layer], x: Value) ->
         total = g.gemm(g.here(layer.weights), first.phase.sines(g, total), g.here(layer.bias))
         first = layer
     wrapped = total - ((total + 2.0**31) * 2.0**-32).floor() * 2.0**32
+    if full is not None:
+        return _samples(model, ((wrapped * full).clip(0.0, 1.0) * float(TOP[model.sample_type]) + 0.5).floor())
     f = 15 + model.scale_of(t.depth).q
     return _samples(model, (wrapped.clip(0.0, 2.0**f) * (TOP[model.sample_type] * 2.0**-f) + 0.5).floor())
 
@@ -181,29 +201,44 @@ def _samples(model: QuantModel, whole: Value) -> Value:
 # the network in floating point
 
 
-def float_network(g: Graph, model: QuantModel, known: list[np.ndarray], x: Value, dtype: type) -> Value:
-    """The same function of coordinates with real sines in `dtype`. Phases of the encoding are reduced in float64, and layer 0 is at least float32."""
-    t, all_biases = model.target, biases(model)
-    step, turn = 1 + 2 * t.frequencies, 2 * np.pi
-    raw_columns = [dim * step for dim in range(t.dims)]
-    encoded = [i for i in range(t.inputs) if i % step]
+FloatLayer = tuple[np.ndarray, np.ndarray]
+
+
+def float_layers(model: QuantModel, known: list[np.ndarray], dtype: type) -> list[FloatLayer]:
+    """For each layer W (fan_out, fan_in) and b (fan_out, 1) in `dtype`, layer 0 in float32 at least, so that sin(W h + b) is the next h. The columns of
+    layer 0: first the raw coordinates, in [-1, 1). Raises OnnxError where `dtype` cannot hold the weights."""
+    t, turn = model.target, 2 * np.pi
+    most = max(np.abs(w).max() * turn * 2.0 ** -model.scale_of(layer).q for layer, w in enumerate(known))
+    if most > np.finfo(dtype).max:
+        raise OnnxError(f"weights of up to {most:.0f} do not fit {np.dtype(dtype).name}: take another kind")
+    raw, encoded = columns(t)
+    layers = []
+    for layer, (w, b) in enumerate(zip(known, biases(model))):
+        q, kind = model.scale_of(layer).q, np.float32 if layer == 0 else dtype
+        w = w * 2.0**-q
+        if layer == 0:
+            w = np.concatenate([w[:, raw], w[:, encoded]], axis=1)
+        unit = turn if layer < t.depth else 1.0
+        bias = b * (turn * 2.0**-32) if layer < t.depth else b * 2.0 ** -(15 + q)
+        layers.append(((w * unit).astype(kind), bias.reshape(-1, 1).astype(kind)))
+    return layers
+
+
+def float_network(g: Graph, model: QuantModel, layers: Sequence[FloatLayer | tuple[Value, Value]], x: Value) -> Value:
+    """The same function of coordinates with real sines. Phases of the encoding are reduced in float64."""
+    t, turn = model.target, 2 * np.pi
     h = (x * 2.0**-31).cast(np.float32)
-    if encoded:
+    if t.frequencies:
         table, _ = _frequencies(model)
         quarter = np.tile([0.0, 0.25], len(table) // 2).reshape(-1, 1)
         turns = g.gemm(g.constant(table * 2.0**-44), x, g.constant(quarter))
         h = g.concat(h, ((turns - turns.floor()).cast(np.float32) * turn).sin())
-    most = max(np.abs(w).max() * turn * 2.0 ** -model.scale_of(layer).q for layer, w in enumerate(known))
-    if most > np.finfo(dtype).max:
-        raise OnnxError(f"weights of up to {most:.0f} do not fit {np.dtype(dtype).name}: take another kind")
-    for layer, (w, b) in enumerate(zip(known, all_biases)):
-        q, kind = model.scale_of(layer).q, np.float32 if layer == 0 else dtype
-        w = w * 2.0**-q
-        if layer == 0:
-            w = np.concatenate([w[:, raw_columns], w[:, encoded]], axis=1)
-        unit = turn if layer < t.depth else 1.0
-        bias = b * (turn * 2.0**-32) if layer < t.depth else b * 2.0 ** -(15 + q)
-        h = h.cast(kind)
-        h = g.gemm(g.constant((w * unit).astype(kind), f"weights_{layer}"), h, g.constant(bias.reshape(-1, 1).astype(kind), f"bias_{layer}"))
+
+    def known(number: np.ndarray | Value, name: str) -> Value:
+        return number if isinstance(number, Value) else g.constant(number, name)
+
+    for layer, (w, b) in enumerate(layers):
+        h = h.cast(w.dtype)
+        h = g.gemm(known(w, f"weights_{layer}"), h, known(b, f"bias_{layer}"))
         h = h.sin() if layer < t.depth else h
     return _samples(model, (h.cast(np.float32).clip(0.0, 1.0) * float(TOP[model.sample_type]) + 0.5).floor())

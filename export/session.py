@@ -35,6 +35,7 @@ class Description:
     source_bytes: int
     source_sha256: str
     psnr_to_exact: float | None  # dB; None for the exact kinds
+    parts: tuple[int, ...]  # networks along each dimension; 1s for one network
 
     @property
     def exact(self) -> bool:
@@ -73,11 +74,13 @@ def describe(session: Any) -> Description:
     """Raises OnnxError for a model that doh did not write, or a newer doh."""
     about = session.get_modelmeta().custom_metadata_map
     try:
+        shape = tuple(map(int, about["doh.shape"].split()))
         version = int(about["doh.format_version"])
         distance = about.get("doh.psnr_to_exact")
         found = Description(
-            about["doh.kind"], about["doh.inputs"], about["doh.signal"], about["doh.sample_type"], tuple(map(int, about["doh.shape"].split())),
+            about["doh.kind"], about["doh.inputs"], about["doh.signal"], about["doh.sample_type"], shape,
             int(about["doh.channels"]), int(about["doh.source_bytes"]), about["doh.source_sha256"], None if distance is None else float(distance),
+            tuple(map(int, about.get("doh.parts", "1 " * len(shape)).split())),
         )  # fmt: skip
     except (KeyError, ValueError) as error:
         raise OnnxError(f"this ONNX file was not made by doh export ({error})") from error
@@ -100,7 +103,7 @@ def run(
 ) -> np.ndarray:
     """Samples from an exported file (a path or its bytes): (*extent, channels) of a box of a grid, by default the stored grid.
 
-    A file for point queries takes `coordinates` instead, int32 (N, dims) as in docs/format.md, section 7, and gives (N, channels).
+    A file for point queries takes `coordinates` instead, int32 (N, dims): U - 2^31 of docs/format.md, section 7, whatever the parts; it gives (N, channels).
     `provider` is cpu or cuda, and nothing else is ever used in its place. `block`: points in one turn of the graph's loop.
     `progress(done, points)` is called between bands. Raises OnnxError, ValueError for a box outside the grid, OSError.
     """

@@ -67,6 +67,10 @@ def _words(g: Graph, model: QuantModel, block: Value, row: Value, layer: Value, 
     return g.call(philox(), block, row, layer, g.constant(np.array(stream, np.int64)), *key)
 
 
+def _single(number: int | Value) -> int | Value:
+    return number.scalar() if isinstance(number, Value) else number
+
+
 def _interleave(g: Graph, parts: list[Value]) -> Value:
     """Tensors (rows, count) to (rows, count * len(parts)), taken in turn."""
     return g.concat(*(part.unsqueeze(2) for part in parts), axis=2).reshape(0, -1)
@@ -79,14 +83,21 @@ def _tied(g: Graph, model: QuantModel) -> Value:
     together = min(chunks, max(1, TIED_WEIGHTS // n))
     codes = g.constant(model.latent_codes.astype(np.int16), "latent_codes").cast(np.float64)
     body, turn = g.body()
-    place = body.arange(n)
-    chunk = body.arange(together).reshape(-1, 1) + turn * together
+    sums = tied_chunks(body, model, codes, n, turn, together)
+    turns = g.constant(np.array(-(-chunks // together), np.int64))
+    return g.loop(turns, body, turn, sums).reshape(-1).slice(0, weights, 0)
+
+
+def tied_chunks(body: Graph, model: QuantModel, codes: Value, n: int | Value, turn: Value, together: int | Value) -> Value:
+    """The sums of chunks turn * together and on, float64 (together, n). Numbers may be values of `body`, (1,); of `model` the seed counts."""
+    place = body.arange(_single(n))
+    chunk = body.arange(_single(together)).reshape(-1, 1) + turn * together
     zero = body.constant(np.array([[0]], np.int64))
 
-    keys = _interleave(body, _words(body, model, body.arange(-(-n // 4)).reshape(1, -1), chunk, zero, 1)).slice(0, n, 1)
+    blocks = body.arange(_single((n + 3) // 4)).reshape(1, -1)
+    keys = _interleave(body, _words(body, model, blocks, chunk, zero, 1)).slice(0, n, 1)
     ordered = (keys & 0xFFFFFFFE) * (1 << 31) + place  # below 2^63
-    count = body.ints(n)
-    order = body.ops("TopK", [ordered, count], [np.int64, np.int64], axis=1, largest=0, sorted=1)[1]
+    order = body.sort(ordered, 1, n)[1]
 
     number = chunk * n + place
     words = _words(body, model, number // 128, zero, zero, 2)
@@ -94,27 +105,50 @@ def _tied(g: Graph, model: QuantModel) -> Value:
     four = body.concat(*(w.unsqueeze(2) for w in words), axis=2)
     word = body.op("GatherElements", four, (bit // 32).unsqueeze(2), axis=2).reshape(0, -1)
     sign = 1 - ((word.cast(np.uint64) >> (bit % 32).cast(np.uint64)) & 1).cast(np.float64) * 2
-    turns = g.constant(np.array(-(-chunks // together), np.int64))
-    return g.loop(turns, body, turn, body.here(codes).gather(order) * sign).reshape(-1).slice(0, weights, 0)
+    return body.here(codes).gather(order) * sign
 
 
 def _dense(g: Graph, model: QuantModel) -> Value:
     """All D sums, float64: each a row of random bytes times the codes (section 5.2). Rows are numbered over all layers."""
-    n, sizes = len(model.latent_codes), [o * i for o, i in model.target.layer_shapes]
-    blocks, weights = -(-n // 16), sum(sizes)
+    n, weights = len(model.latent_codes), model.target.weights
     rows = min(MOST_ROWS, weights, max(1, DENSE_ENTRIES // n))
-    padded = np.zeros(blocks * 16, np.int16)
-    padded[:n] = model.latent_codes
-    codes = g.constant(padded, "latent_codes").cast(np.float64)
-    ends = np.cumsum(sizes)
+    codes = g.constant(padded(model.latent_codes), "latent_codes").cast(np.float64)
+    ends = layer_ends(model)[:-1]
     body, turn = g.body()
-    number = (body.arange(rows) + turn * rows).min(weights - 1)  # the last turn repeats the last row
-    ended = body.op("GreaterOrEqual", number.reshape(-1, 1), body.constant(ends[:-1].reshape(1, -1)), dtype=np.bool_)
-    layer = ended.cast(np.int64).sum(1)
-    row = number.reshape(-1, 1) - body.constant(np.concatenate([[0], ends[:-1]])).gather(layer.reshape(-1)).reshape(-1, 1)
-    unsigned = [word.cast(np.uint64) for word in _words(body, model, body.arange(blocks).reshape(1, -1), row, layer, 0)]
-    entries = _interleave(body, [(word >> shift).cast(np.uint8) for word in unsigned for shift in (0, 8, 16, 24)])
-    dots = body.op("MatMul", entries.cast(np.float64), body.here(codes))
+    dots = dense_rows(body, model, codes, -(-n // 16), turn, rows, weights, ends.reshape(1, -1), np.concatenate([[0], ends]))
     turns = g.constant(np.array(-(-weights // rows), np.int64))
     sums = g.loop(turns, body, turn, dots).reshape(-1).slice(0, weights, 0)
-    return sums * 2 - 255 * float(model.latent_codes.astype(np.int64).sum())
+    return sums * 2 - dense_offset(model)
+
+
+def padded(codes: np.ndarray) -> np.ndarray:
+    """The codes, int16, with zeros up to a multiple of 16: a block of random words makes the bytes of so many entries."""
+    return np.concatenate([codes, np.zeros(-len(codes) % 16, np.int32)]).astype(np.int16)
+
+
+def layer_ends(model: QuantModel) -> np.ndarray:
+    """Number of the row behind each layer's last."""
+    return np.cumsum([o * i for o, i in model.target.layer_shapes])
+
+
+def dense_offset(model: QuantModel) -> float:
+    return 255 * float(model.latent_codes.astype(np.int64).sum())
+
+
+def dense_rows(
+    body: Graph, model: QuantModel, codes: Value, blocks: int | Value, turn: Value, rows: int | Value, weights: int | Value,
+    ends: np.ndarray | Value, starts: np.ndarray | Value,
+) -> Value:  # fmt: skip
+    """The bytes of rows turn * rows and on times the padded codes, float64 (rows,). `ends`: (1, layers - 1), where a row's layer is past it; `starts`: the
+    first row of each layer. Numbers may be values of `body`, (1,); of `model` the seed counts."""
+
+    def known(table: np.ndarray | Value) -> Value:
+        return table if isinstance(table, Value) else body.constant(table)
+
+    number = (body.arange(_single(rows)) + turn * rows).min(weights - 1)  # the last turn repeats the last row
+    ended = body.op("GreaterOrEqual", number.reshape(-1, 1), known(ends), dtype=np.bool_)
+    layer = ended.cast(np.int64).sum(1)
+    row = number.reshape(-1, 1) - known(starts).gather(layer.reshape(-1)).reshape(-1, 1)
+    unsigned = [word.cast(np.uint64) for word in _words(body, model, body.arange(_single(blocks)).reshape(1, -1), row, layer, 0)]
+    entries = _interleave(body, [(word >> shift).cast(np.uint8) for word in unsigned for shift in (0, 8, 16, 24)])
+    return body.op("MatMul", entries.cast(np.float64), body.here(codes))
