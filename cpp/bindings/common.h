@@ -32,9 +32,9 @@ using Numpy = nb::ndarray<nb::numpy, T>;
 
 inline std::span<const uint8_t> span_of(const Bytes& bytes) { return {bytes.data(), bytes.size()}; }
 
-// A Python object as a T, without conversion; `what` names it in the TypeError.
+// A Python object as a T, without conversion; `what` names it in the TypeError. (Not `cast`: nanobind has one, which would be found first.)
 template <class T>
-T cast(nb::handle object, const std::string& what) {
+T value_of(nb::handle object, const std::string& what) {
   T value;
   if (!nb::try_cast<T>(object, value, false)) throw nb::type_error((what + " has the wrong type or is out of range").c_str());
   return value;

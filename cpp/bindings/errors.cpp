@@ -32,7 +32,7 @@ doh_options options_of(const std::optional<nb::dict>& limits) {
   doh_options options{};
   if (!limits) return options;
   for (const auto& [key, value] : *limits) {
-    const auto name = cast<std::string>(key, "the name of a limit");
+    const auto name = value_of<std::string>(key, "the name of a limit");
     uint64_t* const field = name == "max_samples"   ? &options.max_samples
                             : name == "max_latents" ? &options.max_latents
                             : name == "max_weights" ? &options.max_weights
@@ -40,7 +40,7 @@ doh_options options_of(const std::optional<nb::dict>& limits) {
                             : name == "max_memory"  ? &options.max_memory
                                                     : nullptr;
     if (field == nullptr) throw nb::key_error(("unknown limit " + name).c_str());
-    *field = cast<uint64_t>(value, name);
+    *field = value_of<uint64_t>(value, name);
   }
   return options;
 }

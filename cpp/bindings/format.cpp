@@ -113,7 +113,7 @@ nb::dict unpack(const Bytes& data, const std::optional<nb::dict>& limits) {
 template <class T>
 T field(const nb::dict& d, const char* name) {
   if (!d.contains(name)) throw nb::key_error(name);
-  return cast<T>(d[name], name);
+  return value_of<T>(d[name], name);
 }
 
 // 255, "pick the best", where the field is absent or None.
@@ -132,15 +132,15 @@ Codes codes_field(const nb::dict& d, const char* name, uint64_t count) {
 std::pair<uint32_t, uint32_t> bias_scale_field(const nb::dict& d) {
   const auto pair = field<nb::sequence>(d, "bias_scale");
   if (nb::len(pair) != 2) throw nb::value_error("bias_scale is a pair (m, e)");
-  return {cast<uint32_t>(pair[0], "bias_scale"), cast<uint32_t>(pair[1], "bias_scale")};
+  return {value_of<uint32_t>(pair[0], "bias_scale"), value_of<uint32_t>(pair[1], "bias_scale")};
 }
 
 std::vector<doh_scale> scales_field(const nb::dict& d) {
   std::vector<doh_scale> scales;
   for (const nb::handle item : field<nb::sequence>(d, "scales")) {
-    const auto triple = cast<nb::sequence>(item, "a scale");
+    const auto triple = value_of<nb::sequence>(item, "a scale");
     if (nb::len(triple) != 3) throw nb::value_error("a scale is a triple (m, r, q)");
-    scales.push_back({cast<uint32_t>(triple[0], "a scale"), cast<uint32_t>(triple[1], "a scale"), cast<uint32_t>(triple[2], "a scale")});
+    scales.push_back({value_of<uint32_t>(triple[0], "a scale"), value_of<uint32_t>(triple[1], "a scale"), value_of<uint32_t>(triple[2], "a scale")});
   }
   return scales;
 }
@@ -157,7 +157,7 @@ struct Model {
     fields.sample_type = number_of(kSampleTypes, field<std::string>(d, "sample_type"));
     const auto shape = field<nb::sequence>(d, "shape");
     fields.dims = static_cast<uint32_t>(nb::len(shape));
-    for (uint32_t t = 0; t < fields.dims && t < DOH_MAX_DIMS; ++t) fields.shape[t] = cast<uint64_t>(shape[t], "shape");
+    for (uint32_t t = 0; t < fields.dims && t < DOH_MAX_DIMS; ++t) fields.shape[t] = value_of<uint64_t>(shape[t], "shape");
     fields.channels = field<uint32_t>(d, "channels");
     fields.width = field<uint32_t>(own, "width");
     fields.depth = field<uint32_t>(own, "depth");
@@ -201,7 +201,7 @@ nb::bytes pack_mosaic(const nb::dict& d) {
   std::vector<uint32_t> parts;
   uint64_t count = 1;
   for (const nb::handle boxes : field<nb::sequence>(d, "parts")) {
-    parts.push_back(cast<uint32_t>(boxes, "parts"));
+    parts.push_back(value_of<uint32_t>(boxes, "parts"));
     count = saturating_mul(count, parts.back());
   }
   const auto networks = field<nb::sequence>(d, "networks");
@@ -212,7 +212,7 @@ nb::bytes pack_mosaic(const nb::dict& d) {
   models.reserve(static_cast<size_t>(count));  // they stay where they are
   std::vector<doh_model> fields;
   for (const nb::handle network : networks) {
-    models.emplace_back(d, cast<nb::dict>(network, "a network"));
+    models.emplace_back(d, value_of<nb::dict>(network, "a network"));
     fields.push_back(models.back().fields);
   }
   size_t bound = 0;
