@@ -89,13 +89,9 @@ int doh_workspace_size(const doh_info* info, const doh_options* options, size_t*
   DOH_REQUIRE(info != nullptr && size != nullptr && valid(options), DOH_BAD_ARGUMENT);
   Sizes sizes;
   DOH_REQUIRE(sizes_of(*info, sizes), DOH_BAD_ARGUMENT);
-  const uint64_t memory = doh::workspace_bytes(sizes, doh::threads_of(options));
-  DOH_REQUIRE(memory <= doh::limits_of(options).max_memory && memory <= SIZE_MAX, DOH_LIMIT_MEMORY);
   uint64_t parts = 1;
   for (const uint32_t boxes : info->parts) parts = doh::saturating_mul(parts, std::max(boxes, 1u));
-  *size =
-      static_cast<size_t>(doh::teams_bytes(sizes, doh::threads_of(options), parts, std::min<uint64_t>(doh::limits_of(options).max_memory, SIZE_MAX)));
-  return DOH_OK;
+  return doh::workspace_size(sizes, parts, options, *size);
 }
 
 int doh_decode(const void* data, size_t size, const doh_options* options, void* dst, size_t dst_size, void* work, size_t work_size) {

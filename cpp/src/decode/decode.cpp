@@ -107,9 +107,7 @@ Status decode_needs(const File& file, const doh_options* options, const doh_regi
   Box box;
   uint64_t memory = 0;
   DOH_TRY(plan(file, options, region, box, memory, samples));
-  DOH_REQUIRE(memory <= SIZE_MAX, DOH_LIMIT_MEMORY);
-  workspace = static_cast<size_t>(teams_bytes(file.sizes(), threads_of(options), file.part_count, limits_of(options).max_memory));
-  return DOH_OK;
+  return workspace_size(file.sizes(), file.part_count, options, workspace);
 }
 
 uint32_t samples_crc(const Header& h, std::span<const uint8_t> samples) {

@@ -1,8 +1,11 @@
 // Defaults, sums and comparisons of the limits. All arithmetic saturates.
 #include "decode/limits.h"
 
+#include <algorithm>
+
 #include "base/checked.h"
 #include "decode/parallel.h"
+#include "decode/workspace.h"
 #include "format/read.h"
 
 namespace doh {
@@ -19,6 +22,14 @@ Limits limits_of(const doh_options* options) {
 }
 
 uint32_t threads_of(const doh_options* options) { return thread_count(options == nullptr ? 1 : options->threads, kMaxThreads); }
+
+Status workspace_size(const Sizes& sizes, uint64_t parts, const doh_options* options, size_t& bytes) {
+  const uint32_t threads = threads_of(options);
+  const uint64_t most = std::min<uint64_t>(limits_of(options).max_memory, SIZE_MAX);
+  DOH_REQUIRE(workspace_bytes(sizes, threads) <= most, DOH_LIMIT_MEMORY);
+  bytes = static_cast<size_t>(teams_bytes(sizes, threads, parts, most));
+  return DOH_OK;
+}
 
 uint64_t work_of(const File& file, const Box& box) {
   uint64_t work = 0;
