@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -223,6 +224,14 @@ class Graph:
         """A graph for `loop`, and the number of the turn in it, int64."""
         inner = Graph(self)
         return inner, Value(inner, inner.new_name("turn"), np.dtype(np.int64))
+
+
+def name_nodes(nodes: Iterable[onnx.NodeProto]) -> None:
+    """Names each node by its first output. Fusions of ONNX Runtime 1.18 to 1.20 give nodes without names the same name twice."""
+    for node in nodes:
+        node.name = node.output[0]
+        for attribute in node.attribute:
+            name_nodes(attribute.g.node)
 
 
 class Function(Graph):

@@ -11,7 +11,7 @@ from onnx import helper
 
 from doh import container
 from doh.export import mosaic, network, weights
-from doh.export.graph import DOMAIN, IR_VERSION, OPSET, Graph, Value
+from doh.export.graph import DOMAIN, IR_VERSION, OPSET, Graph, Value, name_nodes
 from doh.export.interface import FORMAT_VERSION, KINDS
 from doh.export.ports import Box, Points, Ports
 from doh.model import Mosaic, QuantModel
@@ -31,6 +31,7 @@ def build(source: container.Source, kind: str = "exact", points: bool = False) -
     g = Graph()
     if isinstance(model, Mosaic):
         inputs, defaults, output = (mosaic.points if points else mosaic.grid)(g, model, kind)
+        name_nodes(g.nodes)
         channels, more = model.models[0].target.channels, {"doh.parts": " ".join(map(str, model.parts))}
     else:
         inputs, defaults, output = (_points if points else _grid)(g, model, _renderer(g, data, model, kind))
