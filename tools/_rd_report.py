@@ -182,11 +182,12 @@ def _delta_row(d: dict) -> list[str]:
 
 def _file_table(results: Results) -> str:
     rivals = [r for r in results.rivals if not r.missing]
-    head = ["image", "bpp asked", "bytes", "bpp", "doh dB", "latents", "width x depth", "steps", "encode s", *(f"{r.name} dB (bytes)" for r in rivals)]
+    head = ["image", "bpp asked", "bytes", "bpp", "doh dB", "latents", "parts", "width x depth", "steps", "encode s", *(f"{r.name} dB (bytes)" for r in rivals)]
     rows = []
     for (image, rate), own in sorted(results.own.items()):
         found = results.matched.get((image, rate), {})
-        network = [f"{own['latents']:,}", f"{own['width']} x {own['depth']}", f"{own['steps']:,}", f"{whole_seconds(own):.0f}"]
+        parts = " x ".join(map(str, own.get("parts", [1, 1])))  # of several networks the largest width and depth
+        network = [f"{own['latents']:,}", parts, f"{own['width']} x {own['depth']}", f"{own['steps']:,}", f"{whole_seconds(own):.0f}"]
         figures = [image, f"{rate:g}", f"{own['bytes']:,}", f"{own['bpp']:.4f}", f"{own['psnr']:.2f}"]
         rows.append([*figures, *network, *(_cell(found.get(r.key)) for r in rivals)])
     return table(head, rows)
