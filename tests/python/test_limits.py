@@ -18,6 +18,9 @@ HOSTILE = {
     "latents-2-to-22": "LIMIT_LATENTS",
     "width-one-million": "BAD_NETWORK",
     "work-beyond-limit": "LIMIT_WORK",
+    "mosaic-sum-of-latents-2-to-22": "LIMIT_LATENTS",
+    "mosaic-sum-of-work-beyond-limit": "LIMIT_WORK",
+    "mosaic-parts-2-to-16-without-records": "TRUNCATED",
 }
 
 

@@ -214,13 +214,6 @@ def test_integer_weights(name):
         assert np.array_equal(ours, theirs)
 
 
-#: Operators of mosaics beside those of the table: the same document, commit and columns.
-KERNELS_OF_MOSAICS = {
-    "CumSum": {"versions": [14, None], "types": ["double", "float", "float16", "int32", "int64", "uint32", "uint64"]},
-    "TopK": {"versions": [11, None], "types": ["double", "float", "float16", "int32", "int64"]},
-}
-
-
 @pytest.mark.parametrize("kind, least", [("f32", 50.0), ("f16", 40.0)])
 @pytest.mark.parametrize("name", ["tied-40x9-n4500.doh", "mosaic-2x3-of-19x23.doh"])
 def test_float_twins_are_near(name, kind, least, tmp_path):
@@ -271,7 +264,6 @@ def test_every_node_has_a_cuda_kernel(name, points, kind):
             build(vector(name), kind, points)
         return
     kernels = json.loads((KAT / "cuda_kernels.json").read_text())["kernels"]
-    kernels |= KERNELS_OF_MOSAICS if name.startswith("mosaic-") else {}
     model = onnx.shape_inference.infer_shapes(onnx.inliner.inline_local_functions(build(vector(name), kind, points)), strict_mode=True)
     seen = set()
     for node, types in nodes_with_types(model.graph, {}):

@@ -11,7 +11,7 @@
 namespace doh {
 namespace {
 
-// Totals of layer 0 along the axis for the points from `start` on. Up to the next multiple of kLanes the last point is repeated.
+// Sums of layer 0 along the axis for the points from `start` on. Up to the next multiple of kLanes the last point is repeated.
 void fill_column(const TileJob& job, uint32_t start, size_t count, std::span<uint32_t> column) {
   const uint32_t t = job.tiling.along;
   const size_t lanes = (count + kLanes - 1) / kLanes * kLanes;
