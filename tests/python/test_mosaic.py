@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal as signals
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from math import log10, prod
 
@@ -18,9 +19,11 @@ from doh.config import Config  # noqa: E402
 from doh.metrics import psnr  # noqa: E402
 from doh.model import Mosaic, QuantModel  # noqa: E402
 from doh.train import fit as fit_module  # noqa: E402
-from doh.train.fit import fit  # noqa: E402
-from doh.train.mosaic import MosaicRun, run_for  # noqa: E402
+from doh.train.fit import Training, fit  # noqa: E402
+from doh.train.gradient import Workers  # noqa: E402
+from doh.train.mosaic import MosaicRun, at_least, run_for  # noqa: E402
 from doh.train.parts import cut, cut_out, parts_for, places, shares  # noqa: E402
+from doh.train.plan import MAX_WEIGHTS, budget_of, plan  # noqa: E402
 from doh.train.run import Diverged, Run  # noqa: E402
 
 RNG = np.random.default_rng(0)
@@ -214,5 +217,57 @@ def test_one_network_is_what_it_was():
 
 
 def test_too_small_a_budget_is_named():
-    with pytest.raises(EncodeError, match="too few"):
+    with pytest.raises(EncodeError, match="90 bytes are too few for parts = 2x2: the smallest file is about "):
         fit(NOISE, CONFIG.replace(bytes=90))
+
+
+def test_an_easy_part_gets_what_its_smallest_network_takes():
+    assert at_least([10.0, 30.0, 60.0], [20, 10, 10]) == pytest.approx([20, 30 - 10 * 20 / 70, 60 - 10 * 50 / 70])
+    assert at_least([10.0, 30.0], [10, 1]) == [10.0, 30.0]
+    signal = Signal(picture(64, 96), "image", "u8")
+    data = container.pack(fit(signal, CONFIG.replace(steps=20, bytes=400)))  # by its difficulty alone one of them would get 35 bytes
+    assert 400 * 0.97 <= len(data) <= 400
+
+
+def test_networks_of_parts_are_not_larger_in_all_than_decoders_take():
+    signal = Signal(np.zeros((64, 64, 3), np.uint8), "image", "u8")
+    for settings in ({"latents": 1_000_000}, {"bytes": 900_000}):
+        configs = MosaicRun._configs(bare(signal, CONFIG.replace(**settings)), cut_out(signal, (2, 2)))
+        weights = sum(plan(Signal(signal.samples[:32, :32], "image", "u8"), config).target.weights for config in configs)
+        assert 0.9 * MAX_WEIGHTS < weights <= MAX_WEIGHTS
+    for settings, what in (({"latents": 1_000, "width": 700, "depth": 2}, "4 networks of"), ({"bytes": 4_000_000}, "4 networks of")):
+        with pytest.raises(EncodeError, match=what):
+            MosaicRun._configs(bare(signal, CONFIG.replace(**settings)), cut_out(signal, (2, 2)))
+
+
+def bare(signal: Signal, config: Config) -> MosaicRun:
+    """A run without its networks."""
+    run = MosaicRun.__new__(MosaicRun)
+    run.signal, run.config, run.parts, run.budget = signal, config, (2, 2), budget_of(signal, config)
+    return run
+
+
+@pytest.mark.parametrize("settings", [{"width": 10, "depth": 2}, {}])
+def test_plain_networks_in_parts_need_no_budget(settings):
+    model = fit(NOISE, Config(steps=5, generator="plain", parts="2x2", threads=1, batch=32, **settings))
+    assert [len(each.latent_codes) for each in model.models] == [each.target.weights for each in model.models]
+    assert not settings or {(each.target.width, each.target.depth) for each in model.models} == {(10, 2)}
+    container.decode(container.pack(model))
+
+
+def test_no_checkpoint_while_threads_are_at_work(tmp_path):
+    """After a second Ctrl-C between the steps of two parts."""
+
+    class Interrupted(Workers):
+        def run(self, work, count):
+            super().run(work, count)
+            raise KeyboardInterrupt
+
+    with ThreadPoolExecutor(2) as pool:
+        training = Training(NOISE, CONFIG, checkpoint=tmp_path / "state", started=0.0)
+        with pytest.raises(KeyboardInterrupt):
+            training.run.train(Interrupted(2, pool))
+        training.save()
+        assert not training.run.whole and not (tmp_path / "state").exists()
+        training.run.train(Workers(2, pool))
+        assert training.run.whole

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
 from math import prod
@@ -11,16 +12,19 @@ import torch
 from torch import Tensor
 
 from doh.config import Config
+from doh.errors import EncodeError
 from doh.model import Mosaic
 from doh.signal import Signal
 from doh.train.gradient import Workers
 from doh.train.parts import Part, cut_out, parts_for, shares
-from doh.train.plan import LEAST_WEIGHTS_PER_LATENT, budget_of, encoding_for, latents_for, omega_for
+from doh.train.plan import LEAST_WEIGHTS_PER_LATENT, MAX_WEIGHTS, budget_of, encoding_for, estimate, latents_for, omega_for, plan, target_for
 from doh.train.projection import Projection
-from doh.train.run import Run, Start, new_projection
+from doh.train.run import Diverged, Run, Start, new_projection
 
 #: Bits of a latent, about, where the number of latents says how much there is to be shared out.
 LATENT_BITS = 6.0
+#: Where all networks together would have more weights than decoders take, this share of those is aimed at: widths are whole numbers.
+WEIGHTS_AIM = 0.96
 
 
 def run_for(signal: Signal, config: Config, projection: Callable[..., Projection] = new_projection, start: Start | None = None) -> Run | MosaicRun:
@@ -46,9 +50,10 @@ class MosaicRun:
         self.weighing = (points / points.sum()).to(torch.float32)
         self.elapsed = 0.0  # seconds spent on it, up to the last checkpoint
         self.share: float | None = None  # of a training that ends by the clock: how much is over
+        self.at_work = False  # whether threads are, or may be, amid a step
 
-    def _configs(self, pieces: list[Part]) -> Iterator[Config]:
-        """The settings of each part's run."""
+    def _configs(self, pieces: list[Part]) -> list[Config]:
+        """The settings of each part's run. Raises EncodeError for a budget that is too small, and for too many weights in all."""
         config, signal = self.config, self.signal
         points, longest = signal.samples.size // signal.channels, max(max(piece.signal.shape) for piece in pieces)
         frequencies, ladder = encoding_for(longest, config)
@@ -64,12 +69,48 @@ class MosaicRun:
             common = common.replace(steps=config.epochs * -(-most // min(config.batch, most)), epochs=0)
         latents = latents_for(signal, config)
         portions = shares(pieces, 8 * self.budget or LATENT_BITS * latents)
-        if not self.budget:
-            return (common.replace(latents=max(1, round(latents * share))) for share in portions)
-        spare = self.budget - _once_bytes(signal, self.parts, config.seed)
-        # a run counts the bytes of a file of its own, which has some that a part has not
-        own = [_alone_bytes(piece.signal, config.seed) - _varint_bytes(self.budget) for piece in pieces]
-        return (common.replace(bytes=max(1, int(spare * share) + extra)) for share, extra in zip(portions, own))
+
+        def own(common: Config) -> tuple[list[Config], int]:
+            if self.budget:
+                configs = [common.replace(bytes=size) for size in self._sizes(pieces, common, portions)]
+            else:
+                configs = [_with_latents(piece.signal, common, max(1, round(latents * share))) for piece, share in zip(pieces, portions)]
+            weights = 0
+            for number, (piece, each) in enumerate(zip(pieces, configs)):
+                with self._naming(number):
+                    weights += plan(piece.signal, each).target.weights
+            return configs, weights
+
+        configs, weights = own(common)
+        if weights > MAX_WEIGHTS and not config.width and config.generator != "plain":  # as of one network: finer steps, or fewer weights for each latent
+            much = weights / (WEIGHTS_AIM * MAX_WEIGHTS)
+            change = {"bits": min(16.0, config.bits * much)} if self.budget else {"weights_per_latent": common.weights_per_latent / much}
+            configs, weights = own(common.replace(**change))
+        if weights > MAX_WEIGHTS:
+            raise EncodeError(f"{len(pieces)} networks of {weights} weights in all are too large, {MAX_WEIGHTS} are the most: ask for a smaller file")
+        return configs
+
+    def _sizes(self, pieces: list[Part], common: Config, portions: list[float]) -> list[int]:
+        """Bytes for each part's run: of a file of its own, which has some that a part has not. Raises EncodeError for a budget that is too small."""
+        seed, once = common.seed, _once_bytes(self.signal, self.parts, common.seed)
+        extra = [_alone_bytes(piece.signal, seed) - _varint_bytes(self.budget) for piece in pieces]
+        fixed = common.generator == "plain" and common.width  # a network whose size the quantisation step alone decides
+        least = [1 if fixed else 1 + estimate(piece.signal, common, 1) - more for piece, more in zip(pieces, extra)]
+        if self.budget < once + sum(least):
+            what = f"parts = {'x'.join(map(str, self.parts))}"
+            raise EncodeError(f"{self.budget} bytes are too few for {what}: the smallest file is about {once + sum(least)} bytes")
+        wanted = [(self.budget - once) * share for share in portions]
+        return [int(size) + more for size, more in zip(at_least(wanted, least), extra)]
+
+    @contextmanager
+    def _naming(self, number: int) -> Iterator[None]:
+        """An EncodeError inside says which part it is about."""
+        try:
+            yield
+        except Diverged:
+            raise
+        except EncodeError as error:
+            raise EncodeError(f"part {number + 1} of {prod(self.parts)}: {error}") from None
 
     # what a training asks of a run
 
@@ -101,7 +142,7 @@ class MosaicRun:
 
     @property
     def whole(self) -> bool:
-        return all(run.whole for run in self.runs)
+        return not self.at_work and all(run.whole for run in self.runs)
 
     def train(self, workers: Workers) -> None:
         """One step of Adam for each part; parts that had to begin anew catch up first. Raises EncodeError."""
@@ -115,7 +156,9 @@ class MosaicRun:
                 while (number := next(numbers)) < len(todo):
                     todo[number].train(alone)
 
+            self.at_work = True  # still so after a second Ctrl-C: threads go on then
             workers.run(work, threads)
+            self.at_work = False
         else:
             for run in todo:
                 run.train(workers)
@@ -134,7 +177,26 @@ class MosaicRun:
 
     def finished(self, another: Callable[[], bool] = lambda: True) -> Mosaic:
         """The model to be packed. Raises EncodeError."""
-        return Mosaic(self.parts, tuple(replace(run.finished(another), shape=self.signal.shape) for run in self.runs))
+        models = []
+        for number, run in enumerate(self.runs):
+            with self._naming(number):
+                models.append(replace(run.finished(another), shape=self.signal.shape))
+        return Mosaic(self.parts, tuple(models))
+
+
+def at_least(wanted: list[float], least: list[int]) -> list[float]:
+    """Numbers of the same sum, none below its least; the others give what is lacking, in proportion to what they have to spare."""
+    lacking = sum(max(0.0, low - size) for size, low in zip(wanted, least))
+    spare = sum(max(0.0, size - low) for size, low in zip(wanted, least))
+    return [max(size, low) - (lacking * max(0.0, size - low) / spare if lacking else 0.0) for size, low in zip(wanted, least)]
+
+
+def _with_latents(signal: Signal, config: Config, latents: int) -> Config:
+    """The settings for so many latents; those of a plain network are its weights, so that its shape says how many there are."""
+    if config.generator != "plain":
+        return config.replace(latents=latents)
+    target = target_for(signal, config, latents)
+    return config.replace(width=target.width, depth=target.depth)
 
 
 def _varint_bytes(value: int) -> int:
