@@ -17,7 +17,7 @@ from doh.model import Mosaic
 from doh.signal import Signal
 from doh.train.gradient import Workers
 from doh.train.parts import Part, cut_out, parts_for, shares
-from doh.train.plan import LEAST_WEIGHTS_PER_LATENT, MAX_WEIGHTS, budget_of, deep, encoding_for, estimate, latents_for, omega_for, plan, target_for
+from doh.train.plan import LEAST_WEIGHTS_PER_LATENT, MAX_WEIGHTS, budget_of, encoding_for, estimate, latents_for, omega_for, plan, target_for
 from doh.train.projection import Projection
 from doh.train.run import Diverged, Run, Start, new_projection
 
@@ -71,13 +71,10 @@ class MosaicRun:
         portions = shares(pieces, 8 * self.budget or LATENT_BITS * latents)
 
         def own(common: Config) -> tuple[list[Config], int]:
-            open_depth = not (config.depth or config.width or config.generator == "plain")
-            deeper = [{"depth": deep(share * latents * common.weights_per_latent)} if open_depth else {} for share in portions]
             if self.budget:
-                configs = [common.replace(bytes=size, **depth) for size, depth in zip(self._sizes(pieces, common, portions), deeper)]
+                configs = [common.replace(bytes=size) for size in self._sizes(pieces, common, portions)]
             else:
-                counts = [max(1, round(latents * share)) for share in portions]
-                configs = [_with_latents(piece.signal, common.replace(**depth), n) for piece, depth, n in zip(pieces, deeper, counts)]
+                configs = [_with_latents(piece.signal, common, max(1, round(latents * share))) for piece, share in zip(pieces, portions)]
             weights = 0
             for number, (piece, each) in enumerate(zip(pieces, configs)):
                 with self._naming(number):

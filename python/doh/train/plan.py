@@ -159,11 +159,6 @@ def _depth(weights: float, shared: bool) -> int:
     return min(most, max(1, round(depth * (weights / of) ** (1 / 3))))
 
 
-def deep(weights: float) -> int:
-    """Sine layers of a network of so many weights where depth is worth more than width: as deep as those that share latents."""
-    return _depth(weights, shared=True)
-
-
 def _exact_width(ends: int, depth: int, weights: float) -> float:
     """w with (depth - 1) w^2 + ends w = weights."""
     if depth == 1:
