@@ -73,7 +73,7 @@ def device_name(name: str) -> str:
     """In words, of a setting `device`. Raises EncodeError for one that is not there."""
     import torch
 
-    from doh.train.run import device_of
+    from doh.train.engine import device_of
 
     device = device_of(name)
     if device.type == "cpu":

@@ -18,7 +18,8 @@ from doh.model import DTYPE, TOP  # noqa: E402
 from doh.reference import samples  # noqa: E402
 from doh.train.fit import fit  # noqa: E402
 from doh.train.gradient import Workers  # noqa: E402
-from doh.train.run import Diverged, Run, judged_rows, learning_rate  # noqa: E402
+from doh.train.run import Diverged, Run, learning_rate  # noqa: E402
+from doh.train.sampling import judged_rows  # noqa: E402
 from doh.train.siren import siren  # noqa: E402
 
 QUICK = Config(steps=60, latents=120, batch=64, threads=1)

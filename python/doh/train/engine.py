@@ -1,4 +1,4 @@
-"""Which step gives a training its gradients (setting `engine`), and what happens on a GPU when one cannot run."""
+"""Where a training runs (setting `device`), which step gives it its gradients (`engine`), and what happens on a GPU when one cannot run."""
 
 from __future__ import annotations
 
@@ -38,6 +38,18 @@ def steps_for(engine: str, device: torch.device, target: Target) -> tuple[str, .
         return ("eager",)
     graph = ("graph",) if device.type == "cuda" else ()
     return (*((best,) if able else ()), *graph, "eager")
+
+
+def device_of(name: str) -> torch.device:
+    """The device that a setting names. Raises EncodeError where it is unknown or missing."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, ImportError) as error:
+        raise EncodeError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
+    return device
 
 
 class FirstThatRuns:

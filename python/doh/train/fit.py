@@ -17,11 +17,12 @@ from doh.config import Config
 from doh.model import Mosaic, QuantModel
 from doh.signal import Signal
 from doh.train import checkpoint as checkpoints
+from doh.train.engine import device_of
 from doh.train.gradient import Workers, workers_for
 from doh.train.mosaic import MosaicRun, run_for
 from doh.train.pace import Pace
 from doh.train.projection import Projection
-from doh.train.run import Run, Start, device_of, new_projection
+from doh.train.run import Run, Start, new_projection
 
 #: Seconds between progress reports.
 REPORT_SECONDS = 0.25

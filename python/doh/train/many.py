@@ -13,10 +13,11 @@ from weakref import WeakValueDictionary
 import torch
 
 from doh.config import Config
+from doh.train.engine import device_of
 from doh.train.fit import Progress, interrupts_between_steps
 from doh.train.gradient import Workers
 from doh.train.projection import Projection
-from doh.train.run import device_of, new_projection
+from doh.train.run import new_projection
 
 T = TypeVar("T")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import ceil, cos, inf, isfinite, log2, pi, prod
+from math import ceil, cos, inf, isfinite, log2, pi
 
 import numpy as np
 import torch
@@ -17,20 +17,18 @@ from doh.errors import EncodeError
 from doh.metrics import psnr
 from doh.model import TOP, QuantModel
 from doh.signal import Signal
-from doh.train.engine import steps_for
+from doh.train.engine import device_of, steps_for
 from doh.train.gradient import BatchGradient, Workers, backpropagate
 from doh.train.plan import FILL, plan
 from doh.train.projection import KINDS, Projection, Shapes, TiedProjection, initial_latents
 from doh.train.quantise import CODE_MAX, Quantiser, Steps, wrap
-from doh.train.sampling import surface_of
+from doh.train.sampling import judged_rows, surface_of
 from doh.train.siren import Encoding, initial_gains
 
 #: With a budget, the quantisation step is set anew so many times, evenly, in the first part of the finish; the share of the budget that is aimed at.
 STEERINGS, STEER_UNTIL, STEER_AIM = 10, 0.7, 0.99
 #: Without a budget these multiples of the step are tried; dB that a file of twice the size must bring to be worth it: about what more latents bring.
 STEP_FACTORS, DB_PER_DOUBLING = (1.0, 0.84, 0.92, 1.09, 1.19), 2.5
-#: Points on which files are compared, about, where a signal has more; in so many slabs.
-JUDGED_POINTS, JUDGED_SLABS = 1 << 21, 8
 #: Every so many steps the course is judged. A training has diverged where its loss is so many times the smallest that it had *and* its latents are so many
 #: times as large as at first. It begins anew with its learning rates times this factor, at most so often.
 JUDGED_EVERY, FALLEN_BACK, WILD_LATENTS, SLOWER, RESTARTS = 100, 1.4, 2.0, 0.5, 4
@@ -385,36 +383,12 @@ class Run:
             raise Diverged(f"training went out of bounds before step {self.step}: use a smaller lr_latents or lr_biases")
 
 
-def judged_rows(shape: Sequence[int]) -> list[slice]:
-    """Parts of the first dimension on which quantisation steps are compared: all of it, or of a large signal some slabs, evenly spread."""
-    rows = max(1, int(JUDGED_POINTS // prod(shape[1:])))
-    if rows >= shape[0]:
-        return [slice(0, shape[0])]
-    slabs = min(JUDGED_SLABS, rows)
-    length = rows // slabs
-    # around the middles of equal parts: at its ends a signal is often empty
-    firsts = ((2 * i + 1) * shape[0] // (2 * slabs) - length // 2 for i in range(slabs))
-    return [slice(first, first + length) for first in (min(max(first, 0), shape[0] - length) for first in firsts)]
-
-
 def learning_rate(step: int, steps: float, pass_steps: int, config: Config) -> float:
     """The factor on both learning rates at a step."""
     warm = min(1.0, (step + 1) / max(1.0, config.warmup * steps))
     if config.schedule == "exponential":
         return warm * config.decay ** (step // pass_steps)
     return warm * (1 + cos(pi * step / steps)) / 2
-
-
-def device_of(name: str) -> torch.device:
-    """The device that a setting names. Raises EncodeError where it is unknown or missing."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError, ImportError) as error:
-        raise EncodeError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
-    return device
 
 
 def _samples(signal: Signal, device: torch.device) -> tuple[Tensor, float, float]:

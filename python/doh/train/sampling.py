@@ -1,6 +1,9 @@
-"""Which grid points of an occupancy field a training step looks at: most of them anywhere, some near the surface."""
+"""Which grid points of an occupancy field a training step looks at: most of them anywhere, some near the surface; and on which rows files are compared."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
 
 import numpy as np
 import torch
@@ -13,6 +16,8 @@ from doh.signal import Signal
 REACH = 2
 #: Share of the points that are drawn near the surface. A half gives a little more IoU, but cells far out that nobody asked for.
 SHARE = 0.25
+#: Points on which files are compared, about, where a signal has more; in so many slabs.
+JUDGED_POINTS, JUDGED_SLABS = 1 << 21, 8
 _WORD = 64  # points that are counted together: 16 bytes are kept for each such word
 _BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(1, dtype=np.uint8)  # of a byte
 
@@ -76,6 +81,18 @@ def surface_of(signal: Signal, sampling: str, generator: torch.Generator, drawn:
     if sampling == "surface" and not field:
         raise EncodeError(f"sampling = surface is for 3-D occupancy fields of one channel, not for {signal.kind} of the shape {signal.shape}")
     return SurfaceSampler(signal.samples, generator) if drawn and field and sampling in ("auto", "surface") else None
+
+
+def judged_rows(shape: Sequence[int]) -> list[slice]:
+    """Parts of the first dimension on which quantisation steps are compared: all of it, or of a large signal some slabs, evenly spread."""
+    rows = max(1, int(JUDGED_POINTS // prod(shape[1:])))
+    if rows >= shape[0]:
+        return [slice(0, shape[0])]
+    slabs = min(JUDGED_SLABS, rows)
+    length = rows // slabs
+    # around the middles of equal parts: at its ends a signal is often empty
+    firsts = ((2 * i + 1) * shape[0] // (2 * slabs) - length // 2 for i in range(slabs))
+    return [slice(first, first + length) for first in (min(max(first, 0), shape[0] - length) for first in firsts)]
 
 
 def _pack_near(samples: np.ndarray, reach: int, bits: np.ndarray) -> None:

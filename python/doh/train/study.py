@@ -13,9 +13,10 @@ from doh.config import Config
 from doh.metrics import psnr
 from doh.model import DTYPE, TOP, Target
 from doh.signal import Signal
+from doh.train.engine import device_of
 from doh.train.gradient import workers_for
 from doh.train.projection import Projection, initial_latents
-from doh.train.run import Run, Start, device_of, new_projection
+from doh.train.run import Run, Start, new_projection
 from doh.train.siren import initial_gains, siren
 
 #: Points that a network is evaluated at, at a time.

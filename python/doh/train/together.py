@@ -8,10 +8,11 @@ from collections.abc import Callable, Hashable, Iterable
 from typing import TypeVar
 
 from doh.config import Config
+from doh.train.engine import device_of
 from doh.train.fit import Training
 from doh.train.many import Task, forget_frames
 from doh.train.mosaic import MosaicRun
-from doh.train.run import Diverged, Run, device_of
+from doh.train.run import Diverged, Run
 from doh.train.stack import Stack, kin
 
 T = TypeVar("T")
