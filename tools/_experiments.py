@@ -21,7 +21,8 @@ from doh.signals import read_signal
 from doh.train.plan import plan, target_for
 
 FOLDER = Path(__file__).resolve().parent / "experiments"
-SCALES = ("quick", "full")
+#: An experiment may lack the second.
+SCALES = ("quick", "medium", "full")
 MEASURES = ("file", "rounding", "variance", "distil")
 #: Settings that do not change what is measured; the seed is the cell's own.
 APART = {"device", "threads", "checkpoint_seconds", "seed"}
@@ -80,6 +81,10 @@ class NoImages(EncodeError):
     """Images were named for an experiment without any."""
 
 
+class NoScale(EncodeError):
+    """An experiment is not defined at this scale."""
+
+
 def names(folder: Path = FOLDER) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.toml"))
 
@@ -87,7 +92,7 @@ def names(folder: Path = FOLDER) -> list[str]:
 def load(name: str, scale: str, *, folder: Path = FOLDER, seeds: int = 0, images: list[str] | None = None) -> Experiment:
     """The experiment of this name. seeds: so many instead of its own; images: these instead of its own images, as names or numbers (12 = kodim12).
 
-    Raises EncodeError for a name that is none, and for a definition with a mistake, naming it; OSError.
+    Raises EncodeError for a name that is none, and for a definition with a mistake, naming it; NoScale; OSError.
     """
     if name not in names(folder):
         close = get_close_matches(name, names(folder), 1, 0)
@@ -97,9 +102,11 @@ def load(name: str, scale: str, *, folder: Path = FOLDER, seeds: int = 0, images
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise EncodeError(f"{path}: {error}") from error
-    _known(path, table, _KEYS, {"title", "about", "measure", "metric", "variants", *SCALES})
+    _known(path, table, _KEYS, {"title", "about", "measure", "metric", "variants", "quick", "full"})
     if table["measure"] not in MEASURES:
         raise EncodeError(f"{path}: measure must be one of {', '.join(MEASURES)}, not {table['measure']!r}")
+    if scale not in table:
+        raise NoScale(f"{name} has no scale {scale!r}; there are {', '.join(word for word in SCALES if word in table)}")
     own = table[scale]
     _known(path, own, _SCALE_KEYS, {"note", "signals", "seeds"})
     options = {**table.get("options", {}), **own.get("options", {})}
