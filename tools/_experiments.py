@@ -27,7 +27,7 @@ MEASURES = ("file", "rounding", "variance", "distil")
 #: Settings that do not change what is measured; the seed is the cell's own.
 APART = {"device", "threads", "checkpoint_seconds", "seed"}
 _KEYS = {"title", "about", "measure", "metric", "baseline", "plot", "options", "variants", "picture", *SCALES}
-_SCALE_KEYS = {"note", "signals", "seeds", "settings", "grid", "options", "variants"}
+_SCALE_KEYS = {"note", "signals", "seeds", "settings", "grid", "options", "variants", "plot"}
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def load(name: str, scale: str, *, folder: Path = FOLDER, seeds: int = 0, images
     baseline = table.get("baseline", "")
     if baseline and baseline not in {cell.variant for cell in cells}:
         raise EncodeError(f"{path}: the baseline {baseline!r} is none of its variants")
-    plot = tuple(table.get("plot", ("bytes", table["metric"])))
+    plot = tuple(own.get("plot", table.get("plot", ("bytes", table["metric"]))))
     about = " ".join(table["about"].split())
     return Experiment(
         name, scale, table["title"], about, own["note"], table["measure"], table["metric"], baseline, plot, table.get("picture", False), tuple(cells)
@@ -208,11 +208,14 @@ def short(words: str) -> str:
 def config_of(cell: Cell, signal: Signal, **running: Any) -> Config:
     """The encoder's settings of a cell; `running` says where and how fast it runs (threads, device). Raises EncodeError for a mistake in them.
 
-    One network for the whole signal, as networks are what is compared, unless the cell says otherwise.
+    One network for the whole signal, as networks are what is compared, and batches that are drawn evenly (of occupancy as ever), as in the paper, unless the
+    cell says otherwise.
     """
     settings = dict(cell.settings)
     preset = settings.pop("preset", None)
     base = (Config.from_preset(preset) if preset else Config()).replace(parts="1")
+    if base.sampling == "auto" and signal.kind != "occupancy":
+        base = base.replace(sampling="random")
     settings["generator"] = {"rademacher": "dense"}.get(settings.get("generator", base.generator), settings.get("generator", base.generator))
     if isinstance(latents := settings.get("latents"), str):
         if not latents.endswith("%"):
@@ -226,7 +229,8 @@ def tuning_of(cell: Cell, **running: Any) -> Config:
     """The settings of the fine-tuning in a cell of `distil`: its option `tune`, of its option `preset`, with its options `generator` and `epochs`."""
     options = cell.options
     base = Config.from_preset(options["preset"]) if "preset" in options else Config()
-    return base.replace(**{**options.get("tune", {}), "generator": options["generator"], "epochs": options["epochs"]}, seed=cell.seed, **running)
+    even = {"sampling": "random"} if base.sampling == "auto" else {}
+    return base.replace(**{**even, **options.get("tune", {}), "generator": options["generator"], "epochs": options["epochs"]}, seed=cell.seed, **running)
 
 
 def kept(config: Config) -> dict[str, Any]:
@@ -237,9 +241,11 @@ def kept(config: Config) -> dict[str, Any]:
 def same(record: dict[str, Any], config: Config, signal: Signal) -> bool:
     """Whether a record was made with these settings, and with the network that they mean today, as far as the record says what it had.
 
-    A setting that the record does not have yet counts as its default; there was one network for each signal then.
+    A setting that the record does not have yet counts as its default; there was one network for each signal then, and `auto` drew evenly but of occupancy.
     """
-    old, default = record["encoder_settings"], kept(Config(parts="1"))
+    old, default = dict(record["encoder_settings"]), kept(Config(parts="1"))
+    if old.get("sampling") == "auto" and signal.kind != "occupancy":
+        old["sampling"] = "random"
     if any(old.get(key, default[key]) != value for key, value in kept(config).items()):
         return False
     try:

@@ -58,8 +58,8 @@ def types(text: str) -> dict[str, str]:
 
 
 def step(target: Target, precision: str = "ieee") -> Code:
-    arrays = "points:*i64 tables:*fp32 grids:*i64 samples:*u8 starts:*i64 ranges:*fp32 weights:*fp32 biases:*fp32 output_bias:*fp32 scratch:*fp32 sums:*fp32"
-    arguments = types(arrays + " batch:i32 depth:i32 factor:fp32")
+    arrays = "points:*i64 tables:*fp32 grids:*i64 samples:*u8 starts:*i64 ranges:*fp32 weights:*fp32 biases:*fp32 output_bias:*fp32 scratch:*fp32"
+    arguments = types(arrays + " sums:*fp32 importance:*fp32 batch:i32 depth:i32 factor:fp32")
     return compiled(triton_step._grid_step, arguments, triton_step.settings(target, precision), triton_step.warps(target))
 
 

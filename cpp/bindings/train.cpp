@@ -97,7 +97,7 @@ template <class S>
 double grid_step(const Array<const int64_t, 1>& points, const std::vector<Array<const S, 2>>& tables,
                  const nb::ndarray<nb::ro, nb::ndim<2>, nb::c_contig, nb::device::cpu>& samples, double low, double top, double factor,
                  const Array<const S, 1>& weights, const Array<const S, 2>& biases, const Array<const S, 1>& output_bias, const Array<S, 1>& gradient,
-                 unsigned threads, const Name& kernel) {
+                 unsigned threads, const Name& kernel, const std::optional<Array<const S, 1>>& importance) {
   if (tables.size() > kMaxDimensions) throw nb::value_error("a grid has at most 8 dimensions");
   std::vector<Table<S>> dimensions;
   size_t inputs = 0, grid = 1;
@@ -129,6 +129,10 @@ double grid_step(const Array<const int64_t, 1>& points, const std::vector<Array<
   batch.low = static_cast<S>(low);
   batch.top = static_cast<S>(top);
   batch.factor = static_cast<S>(factor);
+  if (importance) {
+    want("numbers in importance", importance->size(), batch.count);
+    batch.importance = importance->data();
+  }
   return run<S>(kernel, net, batch, gradient.data(), threads);
 }
 
@@ -171,10 +175,10 @@ void bind(nb::module_& m) {
   m.def(
       "grid_step", &grid_step<S>, arg("points").noconvert(), arg("tables").noconvert(), arg("samples").noconvert(), arg("low"), arg("top"),
       arg("factor"), arg("weights").noconvert(), arg("biases").noconvert(), arg("output_bias").noconvert(), arg("gradient").noconvert(),
-      arg("threads") = 1, arg("kernel") = none(),
+      arg("threads") = 1, arg("kernel") = none(), arg("importance").noconvert() = none(),
       "The sum of squared errors against (samples - low) / top at the grid points of these row-major numbers; fills gradient with `factor` times its "
       "gradient. tables: the inputs of each dimension, a row for each of its points. samples: (points of the grid, channels), uint8, int16 or "
-      "int32.");
+      "int32. importance: what the squared errors of each point count in the sum, 1 without it.");
   m.def("waves", &waves<S>, arg("phases").noconvert(), arg("sines").noconvert(), arg("cosines").noconvert(), arg("kernel") = none(),
         "Fills sines and cosines as the step computes them.");
 }

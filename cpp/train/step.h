@@ -48,8 +48,9 @@ struct Batch {
   S* input_gradient = nullptr;         // (count, inputs), or null
   const void* samples = nullptr;       // (points of the grid, channels)
   SampleType type = SampleType::u8;
-  S low = 0, top = 1;  // (sample - low) / top is what is wanted
-  S factor = 1;        // of the gradient of the sum of squared errors
+  S low = 0, top = 1;             // (sample - low) / top is what is wanted
+  S factor = 1;                   // of the gradient of the sum of squared errors
+  const S* importance = nullptr;  // (count): what a sample's squared errors count in the sum; null: 1
 };
 
 struct BadPoint : std::out_of_range {

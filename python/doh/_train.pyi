@@ -32,4 +32,5 @@ def grid_step(
     gradient: _Array,
     threads: int = 1,
     kernel: str | None = None,
+    importance: _Array | None = None,
 ) -> float: ...

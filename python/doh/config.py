@@ -60,7 +60,7 @@ class Config:
     seconds: float = 0.0  # Time for the whole encode, by the clock, which then stretches the schedule; 0 = none. Results depend on the machine's speed.
     epochs: int = 0  # If not 0, this many passes over all points instead of `steps`.
     batch: int = 8192  # Grid points in a step; a signal with no more points is used whole in every step.
-    sampling: str = "auto"  # "random" = with replacement; "epochs" = every point once a pass; "surface" = a quarter near an occupancy field's surface; "auto".
+    sampling: str = "auto"  # "random" = evenly, with replacement; "epochs" = each once a pass; "errors" = where errors are; "surface" = of occupancy; "auto".
     lr_latents: float = 0.0  # Adam's learning rate of the latents, at the scale that `latent_scale` says; 0 = 0.08, or less for many weights.
     lr_biases: float = 0.003  # Adam's learning rate of the biases.
     latent_scale: str = "unit"  # What lr_latents and adam_eps are about: "unit" = latents z' in [-1, 1]; "paper" = z'/n; "weights" (plain only) = the weights.
@@ -178,7 +178,7 @@ _CHOICES = {
     "initial_biases": ("zero", "uniform"),
     "latent_scale": ("unit", "paper", "weights"),
     "rounding": ("nearest", "adaround"),
-    "sampling": ("auto", "random", "epochs", "surface"),
+    "sampling": ("auto", "random", "epochs", "errors", "surface"),
     "schedule": ("cosine", "exponential"),
     "engine": ("auto", "eager", "fused"),
 }

@@ -1,7 +1,7 @@
 """How close two signals are, and what they cost. numpy alone, but for SSIM (scikit-image) and Chamfer distances (scipy).
 
 All: PSNR, bits per point. Images: SSIM. Occupancy: IoU; their surfaces: Chamfer distance. Sounds: signal-to-noise ratio, log-spectral distance.
-What needs torch (MS-SSIM, LPIPS) is in tools/_perceptual.py.
+What needs torch (MS-SSIM, LPIPS) is in tools/perceptual, which needs the extra `perceptual`.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from safetensors.torch import load_file  # noqa: E402
 from doh import EncodeError, Signal  # noqa: E402
 from doh.config import Config  # noqa: E402
 from doh.container import pack  # noqa: E402
-from doh.train import checkpoint  # noqa: E402
+from doh.train import checkpoint, importance  # noqa: E402
 from doh.train import fit as fit_module  # noqa: E402
 from doh.train.fit import fit  # noqa: E402
 from doh.train.gradient import Workers  # noqa: E402
@@ -50,6 +50,7 @@ def interrupted(path, at: int, config: Config, monkeypatch, error: type[BaseExce
         {},
         {"generator": "dense"},
         {"sampling": "epochs"},
+        {"sampling": "random"},
         {"latents": 0, "bytes": 300},
         {"schedule": "exponential", "latent_scale": "paper", "lr_latents": 0.08},
     ],
@@ -59,6 +60,8 @@ def interrupted(path, at: int, config: Config, monkeypatch, error: type[BaseExce
 def test_resumed_training_ends_at_the_same_bytes(changes, at, tmp_path, monkeypatch):
     config = CONFIG.replace(**changes)
     path = tmp_path / "state.safetensors"
+    for name, value in (("BLOCK_POINTS", 4), ("FIRST_MEASURED", 4), ("MEASURED_EVERY", 9)):  # before steps 4, 13 and 22
+        monkeypatch.setattr(importance, name, value)
     interrupted(path, at, config, monkeypatch)
     reports = []
     monkeypatch.setattr(fit_module, "REPORT_SECONDS", 0)

@@ -18,8 +18,10 @@ from doh.model import DTYPE, TOP  # noqa: E402
 from doh.reference import samples  # noqa: E402
 from doh.train.fit import fit  # noqa: E402
 from doh.train.gradient import Workers  # noqa: E402
-from doh.train.run import Diverged, Run, learning_rate  # noqa: E402
-from doh.train.sampling import judged_rows  # noqa: E402
+from doh.train.importance import ErrorSampler  # noqa: E402
+from doh.train.plan import learning_rate  # noqa: E402
+from doh.train.run import Diverged, Run  # noqa: E402
+from doh.train.sampling import SurfaceSampler, judged_rows  # noqa: E402
 from doh.train.siren import siren  # noqa: E402
 
 QUICK = Config(steps=60, latents=120, batch=64, threads=1)
@@ -48,7 +50,7 @@ def test_threads_and_pieces_change_nothing(monkeypatch):
 
 def test_gradient_of_a_batch_is_autograds():
     run = Run(picture(60, 80), QUICK.replace(batch=4500))
-    points = run.draw()
+    points, _ = run.draw()
     weights, biases = run.projection(run.latents, run.gain), run.biases * run.omegas
     wanted_loss = (siren(run.encoding(points), weights, biases, run.output_bias) - run.samples[points] / 255).square().mean()
     wanted = torch.autograd.grad(wanted_loss, [*weights, biases, run.output_bias])
@@ -88,9 +90,9 @@ def test_a_constant_is_met():
 
 def test_every_point_once_in_a_pass():
     run = Run(picture(), QUICK.replace(sampling="epochs", batch=50))
-    seen = torch.cat([run.draw() for _ in range(run.pass_steps)])
+    seen = torch.cat([run.draw()[0] for _ in range(run.pass_steps)])
     assert run.pass_steps == 4 and sorted(seen.tolist()) == list(range(192))
-    assert not torch.equal(torch.cat([run.draw() for _ in range(4)]), seen)
+    assert not torch.equal(torch.cat([run.draw()[0] for _ in range(4)]), seen)
 
 
 @pytest.mark.parametrize("engine", ["auto", "eager"])
@@ -225,8 +227,17 @@ def test_points_near_a_surface_are_those_of_an_occupancy_field(batch):
         Run(picture(), QUICK.replace(sampling="surface", batch=batch))
     field = Signal(np.arange(512, dtype=np.uint8).reshape(8, 8, 8, 1) // 128, "occupancy", "u1")
     for sampling in ("surface", "auto"):
-        assert (Run(field, QUICK.replace(sampling=sampling, batch=batch)).surface is not None) == (batch == 64)
-    assert Run(field, QUICK.replace(sampling="random", batch=batch)).surface is None
+        assert isinstance(Run(field, QUICK.replace(sampling=sampling, batch=batch)).sampler, SurfaceSampler) == (batch == 64)
+    assert Run(field, QUICK.replace(sampling="random", batch=batch)).sampler is None
+
+
+@pytest.mark.parametrize("batch", [64, 4096])
+def test_points_where_the_errors_are_belong_to_other_signals(batch):
+    for sampling in ("auto", "errors"):
+        assert isinstance(Run(picture(), QUICK.replace(sampling=sampling, batch=batch)).sampler, ErrorSampler) == (batch == 64)
+    assert Run(picture(), QUICK.replace(sampling="epochs", batch=batch)).sampler is None
+    field = Signal(np.arange(512, dtype=np.uint8).reshape(8, 8, 8, 1) // 128, "occupancy", "u1")
+    assert isinstance(Run(field, QUICK.replace(sampling="errors")).sampler, ErrorSampler)
 
 
 def test_number_of_torch_threads_is_left_as_it_was():
@@ -251,8 +262,9 @@ def test_the_papers_parameterisation_takes_the_same_steps(generator):
     decay = torch.optim.lr_scheduler.ExponentialLR(adam, config.decay)
     moved = run.latents.detach().clone()
     for step in range(run.steps):
-        points = Run.draw(run)
-        run.draw = lambda points=points: points
+        drawn = Run.draw(run)
+        points = drawn[0]
+        run.draw = lambda drawn=drawn: drawn
         weights = [w * n for w in run.projection(z, run.gain.double())]
         out = siren(run.encoding(points).double(), weights, biases * 30.0, output_bias)
         adam.zero_grad()

@@ -223,28 +223,30 @@ def grid_case(shape: tuple[int, ...], channels: int, dtype: type, seed: int = 1)
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("shape", [(1000,), (23, 41), (7, 11, 13)])
 @pytest.mark.parametrize("channels, dtype, low, top", [(1, np.uint8, 0.0, 255.0), (3, np.int16, -32768.0, 65535.0), (32, np.int32, 0.0, 65535.0)])
-def test_grids(kernel, shape, channels, dtype, low, top):
+@pytest.mark.parametrize("weighed", [False, True])
+def test_grids(kernel, shape, channels, dtype, low, top, weighed):
     _, encoding, samples, case = grid_case(shape, channels, dtype)
     points = torch.randint(prod(shape), (777,), generator=torch.Generator().manual_seed(2))
     outputs = plain_siren(encoding(points).double(), case.weights, case.biases, case.output_bias)
-    error = (outputs - (samples[points].double() - low) / top).square().sum()
+    importance = torch.rand(777, generator=torch.Generator().manual_seed(3)) * 3 if weighed else torch.ones(777)
+    error = ((outputs - (samples[points].double() - low) / top).square() * importance[:, None]).sum()
     wanted = torch.autograd.grad(error * 0.25, case.parameters)
     gradient = np.full(sum(p.numel() for p in case.parameters), np.nan, np.float32)
     tables = [table.numpy() for table in encoding.tables]
-    found = _train.grid_step(points.numpy(), tables, samples.numpy(), low, top, 0.25, *case.arrays(), gradient, 2, kernel)
+    counts = importance.numpy() if weighed else None
+    found = _train.grid_step(points.numpy(), tables, samples.numpy(), low, top, 0.25, *case.arrays(), gradient, 2, kernel, counts)
     assert found == pytest.approx(float(error.detach()), rel=1e-6)
     for ours, theirs in zip(np.split(gradient, np.cumsum([p.numel() for p in case.parameters])[:-1]), wanted, strict=True):
         assert relative_error(ours, theirs) <= BOUND
 
 
-def test_batch_gradient_is_the_eager_one():
+@pytest.mark.parametrize("importance", [None, torch.rand(6144, generator=torch.Generator().manual_seed(3)) * 3], ids=["all alike", "weighed"])
+def test_batch_gradient_is_the_eager_one(importance):
     target, encoding, samples, case = grid_case((64, 96), 3, np.uint8)
     weights, biases, output_bias = [w.detach().float() for w in case.weights], case.biases.detach().float(), case.output_bias.detach().float()
     points = torch.arange(6144)
-    results = [
-        BatchGradient(target, encoding, samples, 0.0, 255.0, 6144, fused=f)(points, weights, biases, output_bias, Workers(1, None)) for f in (False, True)
-    ]
-    (loss, gradients), (fused_loss, fused_gradients) = results
+    steps = [BatchGradient(target, encoding, samples, 0.0, 255.0, 6144, fused=f) for f in (False, True)]
+    (loss, gradients), (fused_loss, fused_gradients) = (step(points, weights, biases, output_bias, Workers(1, None), importance) for step in steps)
     torch.testing.assert_close(fused_loss, loss)
     for ours, theirs in zip(fused_gradients, gradients, strict=True):
         assert ours.shape == theirs.shape and relative_error(ours, theirs.double()) <= 2 * BOUND
@@ -341,6 +343,7 @@ def test_module_checks_shapes_types_and_points():
         "numbers in gradient": {"gradient": gradient[1:]},
         "at least one row": {"tables": [tables[0], np.empty((0, 7), np.float32)]},
         "no such kernel": {"kernel": "none"},
+        "numbers in importance: 29 where there must be 30": {"importance": np.ones(29, np.float32)},
     }
     for message, change in faults.items():
         with pytest.raises(ValueError, match=message):

@@ -46,23 +46,27 @@ class Group:
     def parameters(self) -> tuple[torch.Tensor, ...]:
         return self.weights, self.biases, self.output_bias
 
-    def by_autograd(self, i: int) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+    def by_autograd(self, i: int, importance: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
         """Loss and gradients of signal i, in float64."""
         flat, biases, output_bias = (p[i].double().requires_grad_() for p in self.parameters)
         matrices = [w.view(shape) for w, shape in zip(flat.split([prod(s) for s in TARGET.layer_shapes]), TARGET.layer_shapes, strict=True)]
         low, top = RANGES[i]
         wanted = (self.samples[i][self.points[i]].double() - low) / top
-        loss = (plain_siren(self.encodings[i](self.points[i]).double(), matrices, biases, output_bias) - wanted).square().mean()
+        loss = (plain_siren(self.encodings[i](self.points[i]).double(), matrices, biases, output_bias) - wanted).square()
+        loss = (loss * importance[i, :, None]).mean()
         return loss.detach(), torch.autograd.grad(loss, [flat, biases, output_bias])
 
 
 @pytest.mark.parametrize("step", ["eager", COMPILED])
-def test_each_signal_has_its_own_gradient(step):
+@pytest.mark.parametrize("weighed", [False, True])
+def test_each_signal_has_its_own_gradient(step, weighed):
     group = Group()
-    losses, gradients = GroupGradient(TARGET, group.encodings, group.samples, RANGES, [step])(group.points, *group.parameters)
+    importance = torch.rand(3, BATCH, generator=torch.Generator().manual_seed(3)) * 3 if weighed else torch.ones(3, BATCH)
+    gradient = GroupGradient(TARGET, group.encodings, group.samples, RANGES, [step])
+    losses, gradients = gradient(group.points, *group.parameters, importance if weighed else None)
     assert losses.shape == (3,) and [g.shape for g in gradients] == [p.shape for p in group.parameters]
     for i in range(3):
-        loss, wanted = group.by_autograd(i)
+        loss, wanted = group.by_autograd(i, importance)
         assert abs(float(losses[i]) - float(loss)) <= 1e-6 * float(loss)
         for ours, theirs in zip(gradients, wanted, strict=True):
             assert float((ours[i].double() - theirs).norm()) <= 1e-5 * float(theirs.norm())
@@ -71,12 +75,14 @@ def test_each_signal_has_its_own_gradient(step):
 @pytest.mark.parametrize("step", ["eager", COMPILED])
 def test_a_group_of_one_is_a_signal_alone(step):
     group = Group()
+    importance = torch.rand(3, BATCH, generator=torch.Generator().manual_seed(3)) * 3
     for i in range(3):
         one = slice(i, i + 1)
-        found = GroupGradient(TARGET, group.encodings[one], group.samples[one], RANGES[one], [step])(group.points[one], *(p[one] for p in group.parameters))
+        group_of_one = GroupGradient(TARGET, group.encodings[one], group.samples[one], RANGES[one], [step])
+        found = group_of_one(group.points[one], *(p[one] for p in group.parameters), importance[one])
         alone = BatchGradient(TARGET, group.encodings[i], group.samples[i], *RANGES[i], BATCH, fused=[step])
         weights = [group.weights[i]] if step == "compiled" else [w[0] for w in _matrices(group.weights[one])]
-        loss, gradients = alone(group.points[i], weights, group.biases[i], group.output_bias[i], Workers(1, None))
+        loss, gradients = alone(group.points[i], weights, group.biases[i], group.output_bias[i], Workers(1, None), importance[i])
         torch.testing.assert_close(found[0][0], loss, rtol=1e-6, atol=0)
         for ours, theirs in zip(found[1], gradients, strict=True):
             torch.testing.assert_close(ours[0], theirs, rtol=0 if step == "compiled" else 1e-4, atol=0 if step == "compiled" else 1e-6)

@@ -50,7 +50,7 @@ def test_near_points_of_several_blocks():
 def test_a_quarter_of_a_batch_is_near_the_surface():
     cells = ball((24, 24, 24))
     near = near_by_definition(cells, 2).reshape(-1)
-    points = SurfaceSampler(cells[..., None], generator()).draw(4001)
+    points = SurfaceSampler(cells[..., None], generator()).draw(4001)[0]
     assert points.dtype == torch.int64 and points.shape == (4001,) and points.min() >= 0 and points.max() < cells.size
     assert near[points[3001:]].all()
     share = near.mean()
@@ -60,7 +60,7 @@ def test_a_quarter_of_a_batch_is_near_the_surface():
 def test_every_near_point_is_as_likely():
     cells = ball((12, 12, 12))
     sampler = SurfaceSampler(cells, generator(), reach=1)
-    drawn = sampler.draw(800 * sampler.near)[600 * sampler.near :].numpy()
+    drawn = sampler.draw(800 * sampler.near)[0][600 * sampler.near :].numpy()
     counts = np.bincount(drawn, minlength=cells.size)[sampler.number_of(np.arange(sampler.near))]
     assert abs(counts - 200).max() < 6 * 200**0.5
     assert abs(((counts - 200) ** 2 / 200).sum() / sampler.near - 1) < 0.3  # chi-squared
@@ -69,20 +69,20 @@ def test_every_near_point_is_as_likely():
 def test_draws_follow_from_the_generator():
     cells = ball((10, 10, 10))
     first, second, third = (SurfaceSampler(cells, generator(seed)) for seed in (5, 5, 6))
-    a = [first.draw(64) for _ in range(3)]
-    assert all(torch.equal(x, second.draw(64)) for x in a)
-    assert not torch.equal(a[0], third.draw(64)) and not torch.equal(a[0], a[1])
+    a = [first.draw(64)[0] for _ in range(3)]
+    assert all(torch.equal(x, second.draw(64)[0]) for x in a)
+    assert not torch.equal(a[0], third.draw(64)[0]) and not torch.equal(a[0], a[1])
     state = first.generator.get_state()
-    later = first.draw(64)
+    later = first.draw(64)[0]
     first.generator.set_state(state)
-    assert torch.equal(first.draw(64), later)
+    assert torch.equal(first.draw(64)[0], later)
 
 
 @pytest.mark.parametrize("value", [0, 1])
 def test_a_constant_field_is_drawn_uniformly(value):
     sampler = SurfaceSampler(np.full((5, 6, 7), value, np.uint8), generator())
     assert sampler.near == 0
-    assert len(torch.unique(sampler.draw(5000))) == 210
+    assert len(torch.unique(sampler.draw(5000)[0])) == 210
 
 
 def test_other_shapes_are_refused():

@@ -19,7 +19,7 @@ from safetensors import safe_open  # noqa: E402
 
 from doh.config import Config  # noqa: E402
 from doh.container import pack  # noqa: E402
-from doh.train import fused, together  # noqa: E402
+from doh.train import fused, importance, together  # noqa: E402
 from doh.train.fit import Training  # noqa: E402
 from doh.train.gradient import Workers  # noqa: E402
 from doh.train.many import Projections, Task  # noqa: E402
@@ -48,6 +48,12 @@ def sizes(monkeypatch):
     return made
 
 
+@pytest.fixture(autouse=True)
+def errors_measured_early(monkeypatch):
+    for name, value in (("BLOCK_POINTS", 9), ("FIRST_MEASURED", 7), ("MEASURED_EVERY", 12)):
+        monkeypatch.setattr(importance, name, value)
+
+
 def runs_of(images, **changes):
     config, projections = Config.from_preset("balanced").replace(**(QUICK | changes)), Projections()
     return [Run(doh.Signal(image, "image", "u8"), config, projections) for image in images]
@@ -68,6 +74,7 @@ OTHERS = [
     {},
     {"bytes": 400, "latents": 0},
     {"sampling": "epochs", "l1": 1e-4},
+    {"sampling": "random"},
     {"batch": 600, "schedule": "exponential", "decay": 0.9},
     {"generator": "plain", "latents": 0, "width": 9, "depth": 3, "step_rule": "range", "latent_scale": "weights", "lr_latents": 0.003},
 ]
@@ -126,15 +133,19 @@ def test_rows_are_the_runs_own():
 def test_points_for_grids_of_one_size_are_drawn_once(monkeypatch):
     drawn, draw = [], Run.draw
     monkeypatch.setattr(Run, "draw", lambda run: drawn.append(run) or draw(run))
-    runs = runs_of(IMAGES)  # all have 600 points
+    runs = runs_of(IMAGES, sampling="random")  # all have 600 points
     stack = Stack(runs)
     stack.train()
     stack.leave(runs[:1])
     stack.train()
     assert drawn == runs[:2]
-    two = runs_of([IMAGES[0], IMAGES[0][:19]], steps=5)
+    two = runs_of([IMAGES[0], IMAGES[0][:19]], steps=5, sampling="random")
     Stack(two).train()
     assert drawn[2:] == two
+    del drawn[:]
+    runs = runs_of(IMAGES)  # points for each where its errors are
+    Stack(runs).train()
+    assert drawn == runs
 
 
 def test_runs_that_are_no_kin_are_refused():

@@ -77,21 +77,22 @@ class Case:
     def arguments(self, of=slice(None)):
         return self.points[of], self.weights[of], self.biases[of], self.output_bias[of]
 
-    def wanted(self, i):
+    def wanted(self, i, importance=None):
         """Loss of signal i and its gradients, by autograd in float64."""
         points, *numbers = (argument[i] for argument in self.arguments())
         flat, biases, output_bias = (t.double().requires_grad_() for t in numbers)
         matrices = [w.view(s) for w, s in zip(flat.split([prod(s) for s in self.target.layer_shapes]), self.target.layer_shapes, strict=True)]
         low, top = self.ranges[i]
         inputs, samples = self.encodings[i](points).double(), (self.samples[i][points].double() - low) / top
-        loss = (plain_siren(inputs, matrices, biases, output_bias) - samples).square().mean()
+        counts = torch.ones(len(points)) if importance is None else importance[i]
+        loss = ((plain_siren(inputs, matrices, biases, output_bias) - samples).square() * counts[:, None]).mean()
         grads = torch.autograd.grad(loss, [*matrices, biases, output_bias])
         return loss.detach(), [*(g.reshape(-1) for g in grads[: len(matrices)]), *grads[-2:]]
 
-    def check(self):
-        losses, (weights, biases, output_bias) = self.group()(*self.arguments())
+    def check(self, importance=None):
+        losses, (weights, biases, output_bias) = self.group()(*self.arguments(), importance)
         for i, found in enumerate(losses):
-            loss, wanted = self.wanted(i)
+            loss, wanted = self.wanted(i, importance)
             assert float(found) == pytest.approx(float(loss), rel=1e-6)
             ours = [*weights[i].split([prod(s) for s in self.target.layer_shapes]), biases[i], output_bias[i]]
             for ours_of, theirs in zip(ours, wanted, strict=True):
@@ -140,6 +141,13 @@ def test_step(shapes, width, depth, channels, frequencies, batch):
 
 
 @interpreted
+@pytest.mark.parametrize("batch", [64, 130])
+def test_step_with_points_of_different_importance(batch):
+    importance = torch.rand(3, batch, generator=torch.Generator().manual_seed(3)) * 3
+    Case([(20, 30), (11, 13), (40, 7)], batch=batch).check(importance)
+
+
+@interpreted
 @pytest.mark.parametrize("kind", [torch.int16, torch.int32])
 def test_step_of_other_samples(kind):
     Case([(9, 8), (20, 3)], kind=kind).check()
@@ -176,6 +184,9 @@ def test_steps_by_name():
     shapes = case.target.layer_shapes
     matrices = [w.view(s) for w, s in zip(weights[1].split([prod(s) for s in shapes]), shapes, strict=True)]
     alone = step(points[1], matrices, biases[1], output_bias[1], Workers(1, None))
+    counts = torch.full((100,), 0.5)
+    half, _ = step(points[1], matrices, biases[1], output_bias[1], Workers(1, None), counts)
+    assert float(half) == pytest.approx(float(alone[0]) / 2, rel=1e-6)
     assert step.step.name == "triton" and torch.equal(alone[0], found[0][1])
     for one, ours, theirs in zip(alone[1], found[1], eager[1], strict=True):
         assert torch.equal(one, ours[1]) and relative_error(ours, theirs.double()) < BOUND

@@ -239,8 +239,9 @@ struct TileKernel {
       for (size_t s = 0; s < samples; ++s) {
         const auto sample = static_cast<S>(stored[static_cast<size_t>(batch.points[begin + s]) * channels + c]);
         const S error = row[s] - (sample - batch.low) / batch.top;
-        total += static_cast<double>(error) * static_cast<double>(error);
-        row[s] = slope * error;
+        const S importance = batch.importance == nullptr ? S{1} : batch.importance[begin + s];
+        total += static_cast<double>(importance) * static_cast<double>(error) * static_cast<double>(error);
+        row[s] = slope * importance * error;
       }
       for (size_t s = samples; s < kPanel; ++s) row[s] = 0;
     }

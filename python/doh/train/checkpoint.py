@@ -16,12 +16,13 @@ from torch import Tensor
 from doh.errors import EncodeError
 from doh.files import write_atomic
 from doh.signal import Signal
+from doh.train.importance import ErrorSampler
 
 if TYPE_CHECKING:
     from doh.train.mosaic import MosaicRun
     from doh.train.run import Run
 
-VERSION = 4
+VERSION = 5
 #: Settings that do not change the result.
 FREE = {"device", "threads", "checkpoint_seconds"}
 
@@ -91,6 +92,8 @@ def _load(run: Run, note: dict[str, Any], stored: dict[str, Tensor], path: Path)
         with torch.no_grad():
             tensor.copy_(stored[name])
     run.generator.set_state(stored["generator"])
+    if isinstance(run.sampler, ErrorSampler):
+        run.sampler.restore(stored["errors"])
     run.step = note["step"]
     for state in run.optimiser.state.values():
         state["step"].fill_(run.step)
@@ -129,4 +132,6 @@ def _tensors(run: Run) -> dict[str, Tensor]:
         state = run.optimiser.state.get(tensors[name], {})
         for moment in ("exp_avg", "exp_avg_sq"):
             tensors[f"{name}.{moment}"] = state.get(moment, torch.zeros_like(tensors[name]))
+    if isinstance(run.sampler, ErrorSampler):
+        tensors["errors"] = run.sampler.errors
     return {**tensors, "generator": run.generator.get_state()}

@@ -90,13 +90,20 @@ class FusedGradient:
         self.tables = [table.numpy() for table in encoding.tables]
         self.samples = samples.contiguous().numpy()
 
-    def __call__(self, points: Tensor, weights: Sequence[Tensor], biases: Tensor, output_bias: Tensor, threads: int) -> tuple[Tensor, list[Tensor]]:
-        """The loss, and its gradients for all weights (D,), biases (depth, width) and output bias, over row-major point numbers int64 (batch,)."""
+    def __call__(
+        self, points: Tensor, weights: Sequence[Tensor], biases: Tensor, output_bias: Tensor, threads: int, importance: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The loss, and its gradients for all weights (D,), biases (depth, width) and output bias, over row-major point numbers int64 (batch,).
+
+        importance: what the squared errors of each point count, float32 (batch,); without it 1.
+        """
         total = len(points) * self.target.channels
         flat = _flat(weights)
         gradient = flat.new_empty(flat.numel() + biases.numel() + output_bias.numel())
         parameters = (flat.numpy(), biases.contiguous().numpy(), output_bias.numpy())
-        error = _train.grid_step(points.numpy(), self.tables, self.samples, self.low, self.top, 1 / total, *parameters, gradient.numpy(), threads)
+        counts = None if importance is None else importance.numpy()
+        data = points.numpy(), self.tables, self.samples, self.low, self.top, 1 / total
+        error = _train.grid_step(*data, *parameters, gradient.numpy(), threads, importance=counts)
         parts = gradient.split([flat.numel(), biases.numel(), output_bias.numel()])
         return torch.tensor(error / total, dtype=torch.float32), [parts[0], parts[1].view_as(biases), parts[2]]
 

@@ -77,25 +77,36 @@ class BatchGradient:
         }
         self.step = FirstThatRuns([(name, makers[name]) for name in names if name in makers])
 
-    def __call__(self, points: Tensor, weights: Sequence[Tensor], biases: Tensor, output_bias: Tensor, workers: Workers) -> tuple[Tensor, list[Tensor]]:
-        """The loss, and its gradients for all weights (D,), biases (depth, width) and output bias, over row-major point numbers (batch,)."""
+    def __call__(
+        self, points: Tensor, weights: Sequence[Tensor], biases: Tensor, output_bias: Tensor, workers: Workers, importance: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The loss, and its gradients for all weights (D,), biases (depth, width) and output bias, over row-major point numbers (batch,).
+
+        importance: what the squared errors of each point count, float32 (batch,); without it 1.
+        """
         if self.fused:
-            return self.fused(points, weights, biases, output_bias, workers.threads)
-        return self.step(points, weights, biases, output_bias, workers)
+            return self.fused(points, weights, biases, output_bias, workers.threads, importance)
+        return self.step(points, weights, biases, output_bias, workers, importance)
 
 
 def _triton(target: Target, encoding: Encoding, samples: Tensor, low: float, top: float) -> Step:
     from doh.train.triton_step import TritonGradient
 
     step = TritonGradient(target, encoding, samples, low, top)
-    return lambda points, weights, biases, output_bias, workers: step(points, weights, biases, output_bias)
+    return lambda points, weights, biases, output_bias, workers, importance: step(points, weights, biases, output_bias, importance)
 
 
 def _graph(target: Target, encoding: Encoding, samples: Tensor, low: float, top: float, batch: int) -> Step:
     eager = _Eager(target, encoding, samples, low, top, batch)
-    graph = Graphed(lambda points, biases, output_bias, *weights: eager(points, weights, biases, output_bias, Workers(1, None)))
-    device = samples.device
-    return lambda points, weights, biases, output_bias, workers: graph(points.to(device, non_blocking=True), biases, output_bias, *weights)
+    graph = Graphed(lambda points, importance, biases, output_bias, *weights: eager(points, weights, biases, output_bias, Workers(1, None), importance))
+
+    def step(
+        points: Tensor, weights: Sequence[Tensor], biases: Tensor, output_bias: Tensor, _: Workers, importance: Tensor | None
+    ) -> tuple[Tensor, list[Tensor]]:
+        counts = torch.ones(len(points)) if importance is None else importance
+        return graph(*(t.to(samples.device, non_blocking=True) for t in (points, counts)), biases, output_bias, *weights)
+
+    return step
 
 
 class _Eager:
@@ -114,8 +125,11 @@ class _Eager:
         self.views = [[part.view(shape) for part, shape in zip(row.split(sizes), self.shapes)] for row in self.sums]
         self.workers: list[Backpropagation] = []
 
-    def __call__(self, points: Tensor, weights: Sequence[Tensor], biases: Tensor, output_bias: Tensor, workers: Workers) -> tuple[Tensor, list[Tensor]]:
+    def __call__(
+        self, points: Tensor, weights: Sequence[Tensor], biases: Tensor, output_bias: Tensor, workers: Workers, importance: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
         pieces = points.split(self.chunk)
+        counts: Sequence[Tensor | None] = [None] * len(pieces) if importance is None else importance.to(self.device).split(self.chunk)
         total = len(points) * self.target.channels
         count = min(workers.threads, len(pieces))
         while len(self.workers) < count:
@@ -126,7 +140,7 @@ class _Eager:
                 piece = pieces[i].to(self.device, non_blocking=True)
                 wanted = (self.samples[piece].to(torch.float32) - self.low) / self.top
                 inputs = self.encoding(piece)
-                self.errors[i] = self.workers[worker](inputs, wanted, weights, biases, output_bias, self.views[i], 1 / total)
+                self.errors[i] = self.workers[worker](inputs, wanted, weights, biases, output_bias, self.views[i], 1 / total, counts[i])
 
         workers.run(work, count)
         parts = self.sums[: len(pieces)].sum(0).split([prod(shape) for shape in self.whole])

@@ -56,12 +56,15 @@ class GroupGradient:
         }
         self.step = FirstThatRuns([(name, makers[name]) for name in steps])
 
-    def __call__(self, points: Tensor, weights: Tensor, biases: Tensor, output_bias: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def __call__(
+        self, points: Tensor, weights: Tensor, biases: Tensor, output_bias: Tensor, importance: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
         """Losses (S,), and their gradients for weights (S, D), biases (S, depth, width) and output biases (S, channels), all float32.
 
-        points: row-major numbers of grid points, int64 (S, batch). A later call may overwrite what this one returns.
+        points: row-major numbers of grid points, int64 (S, batch); importance: what the squared errors of each count, float32 (S, batch), without it 1.
+        A later call may overwrite what this one returns.
         """
-        return self.step(points, weights, biases, output_bias)
+        return self.step(points, weights, biases, output_bias, importance)
 
 
 def _triton(target: Target, encodings: Sequence[Encoding], samples: Sequence[Tensor], ranges: Ranges) -> Step:
@@ -73,8 +76,9 @@ def _triton(target: Target, encodings: Sequence[Encoding], samples: Sequence[Ten
 def _compiled(target: Target, encodings: Sequence[Encoding], samples: Sequence[Tensor], ranges: Ranges, threads: int) -> Step:
     alone = [FusedGradient(target, e, s, *r) for e, s, r in zip(encodings, samples, ranges)]
 
-    def step(points: Tensor, weights: Tensor, biases: Tensor, output_bias: Tensor) -> tuple[Tensor, list[Tensor]]:
-        results = [one(p, [w], b, o, threads) for one, p, w, b, o in zip(alone, points, weights, biases, output_bias)]
+    def step(points: Tensor, weights: Tensor, biases: Tensor, output_bias: Tensor, importance: Tensor | None) -> tuple[Tensor, list[Tensor]]:
+        counts: Sequence[Tensor | None] = [None] * len(points) if importance is None else list(importance)
+        results = [one(p, [w], b, o, threads, c) for one, p, w, b, o, c in zip(alone, points, weights, biases, output_bias, counts)]
         return torch.stack([loss for loss, _ in results]), [torch.stack(parts) for parts in zip(*(grads for _, grads in results))]
 
     return step
@@ -82,7 +86,12 @@ def _compiled(target: Target, encodings: Sequence[Encoding], samples: Sequence[T
 
 def _graph(target: Target, encodings: Sequence[Encoding], samples: Sequence[Tensor], ranges: Ranges) -> Step:
     graph, device = Graphed(partial(_eager, target, encodings, samples, ranges)), samples[0].device
-    return lambda points, *parameters: graph(points.to(device, non_blocking=True), *parameters)
+
+    def step(points: Tensor, weights: Tensor, biases: Tensor, output_bias: Tensor, importance: Tensor | None) -> tuple[Tensor, list[Tensor]]:
+        counts = torch.ones(points.shape) if importance is None else importance
+        return graph(points.to(device, non_blocking=True), weights, biases, output_bias, counts.to(device, non_blocking=True))
+
+    return step
 
 
 def _eager(
@@ -94,11 +103,14 @@ def _eager(
     weights: Tensor,
     biases: Tensor,
     output_bias: Tensor,
+    importance: Tensor | None = None,
 ) -> tuple[Tensor, list[Tensor]]:
     points = points.to(samples[0].device, non_blocking=True)
+    importance = None if importance is None else importance.to(points.device, non_blocking=True)
     inputs = torch.stack([encoding(p) for encoding, p in zip(encodings, points)])
     wanted = torch.stack([(s[p].to(torch.float32) - low) / top for s, p, (low, top) in zip(samples, points, ranges)])
     parts = weights.split([prod(shape) for shape in target.layer_shapes], 1)
     matrices = [part.view(len(points), *shape) for part, shape in zip(parts, target.layer_shapes)]
-    losses, grads, bias_grad, output_grad = siren_gradient(inputs, wanted, matrices, biases, output_bias, 1 / (points.shape[1] * target.channels))
+    factor = 1 / (points.shape[1] * target.channels)
+    losses, grads, bias_grad, output_grad = siren_gradient(inputs, wanted, matrices, biases, output_bias, factor, importance)
     return losses, [torch.cat([g.flatten(1) for g in grads], 1), bias_grad, output_grad]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import log2, prod, sqrt
+from math import cos, log2, pi, prod, sqrt
 
 from doh.config import Config
 from doh.errors import EncodeError
@@ -131,6 +131,14 @@ def learning_rate_for(weights: int, batch: int) -> float:
     """Adam's learning rate for latents at unit scale that make so many weights, by gradients of so many points."""
     steady = STEADY_WEIGHTS * (batch / STEADY_BATCH) ** LEARNING_RATE_POWER
     return LEARNING_RATE * min(1.0, steady / weights) ** LEARNING_RATE_POWER
+
+
+def learning_rate(step: int, steps: float, pass_steps: int, config: Config) -> float:
+    """The factor on both learning rates at a step."""
+    warm = min(1.0, (step + 1) / max(1.0, config.warmup * steps))
+    if config.schedule == "exponential":
+        return warm * config.decay ** (step // pass_steps)
+    return warm * (1 + cos(pi * step / steps)) / 2
 
 
 def estimate(signal: Signal, config: Config, n: int) -> int:

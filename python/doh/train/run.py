@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import ceil, cos, inf, isfinite, log2, pi
+from math import ceil, inf, isfinite, log2
 
 import numpy as np
 import torch
@@ -19,10 +19,11 @@ from doh.model import TOP, QuantModel
 from doh.signal import Signal
 from doh.train.engine import device_of, steps_for
 from doh.train.gradient import BatchGradient, Workers, backpropagate
-from doh.train.plan import FILL, plan
+from doh.train.importance import ErrorSampler, squared_errors
+from doh.train.plan import FILL, learning_rate, plan
 from doh.train.projection import KINDS, Projection, Shapes, TiedProjection, initial_latents
 from doh.train.quantise import CODE_MAX, Quantiser, Steps, wrap
-from doh.train.sampling import judged_rows, surface_of
+from doh.train.sampling import judged_rows, sampler_of
 from doh.train.siren import Encoding, initial_gains
 
 #: With a budget, the quantisation step is set anew so many times, evenly, in the first part of the finish; the share of the budget that is aimed at.
@@ -99,7 +100,7 @@ class Run:
         self.optimiser = torch.optim.Adam(groups, betas=(config.beta1, config.beta2), fused=True)
         self.first_rates = [self.plan.lr_latents * per_latent, config.lr_biases]
         self.generator = torch.Generator().manual_seed(config.seed % (1 << 63))
-        self.surface = surface_of(signal, config.sampling, self.generator, self.batch < self.points)
+        self.sampler = sampler_of(signal, config.sampling, self.generator, self.batch < self.points)
         self.order = torch.empty(0, dtype=torch.int64)  # what is left of the present pass when sampling without replacement
         self.loss = torch.zeros((), device=self.device)  # of recent batches
         self.step = 0
@@ -199,6 +200,8 @@ class Run:
         self.optimiser.state.clear()
         self.generator.manual_seed(self.config.seed % (1 << 63))
         self.order = self.order[:0]
+        if isinstance(self.sampler, ErrorSampler):
+            self.sampler.reset()
         self.loss.zero_()
         self.step, self.whole, self.best_loss = 0, True, inf
         self.share = None if self.share is None else 0.0
@@ -216,6 +219,8 @@ class Run:
             self.judge()
         if self.step >= self.finish_from:
             self.steer()
+        if isinstance(self.sampler, ErrorSampler):
+            self.sampler.follow(self.step, lambda points: squared_errors(self, points))
 
     def train(self, workers: Workers) -> None:
         """One step of Adam. Raises EncodeError."""
@@ -226,7 +231,8 @@ class Run:
             self.begin()
 
         def gradient(flat: Tensor, biases: Tensor, output_bias: Tensor) -> tuple[Tensor, list[Tensor]]:
-            return self.gradient(self.draw(), self.projection.split(flat), biases, output_bias, workers)
+            points, importance = self.draw()
+            return self.gradient(points, self.projection.split(flat), biases, output_bias, workers, importance)
 
         self.optimiser.zero_grad()
         loss = backpropagate(self, (self.quantisation.latent, self.quantisation.bias) if self.quantisation else None, gradient)
@@ -245,18 +251,18 @@ class Run:
             self.steps = max(self.step + 1, round(self.step / share)) if share else 1 << 40
             self.finish_from = self.step if share and share >= 1 - self.config.finish < 1 else self.steps
 
-    def draw(self) -> Tensor:
-        """Row-major numbers of this step's grid points, int64."""
+    def draw(self) -> tuple[Tensor, Tensor | None]:
+        """Row-major numbers of this step's grid points, int64 (batch,), and their importance, float32 (batch,), where that is not 1 for all."""
         if self.batch == self.points:
-            return torch.arange(self.points)
-        if self.surface:
-            return self.surface.draw(self.batch)
+            return torch.arange(self.points), None
+        if self.sampler:
+            return self.sampler.draw(self.batch)
         if self.config.sampling != "epochs":
-            return torch.randint(self.points, (self.batch,), generator=self.generator)
+            return torch.randint(self.points, (self.batch,), generator=self.generator), None
         if not len(self.order):
             self.order = torch.randperm(self.points, generator=self.generator)
         batch, self.order = self.order[: self.batch], self.order[self.batch :]
-        return batch
+        return batch, None
 
     # rounding
 
@@ -381,14 +387,6 @@ class Run:
     def check_finite(self) -> None:
         if not (torch.isfinite(self.loss) and torch.isfinite(self.latents).all()):
             raise Diverged(f"training went out of bounds before step {self.step}: use a smaller lr_latents or lr_biases")
-
-
-def learning_rate(step: int, steps: float, pass_steps: int, config: Config) -> float:
-    """The factor on both learning rates at a step."""
-    warm = min(1.0, (step + 1) / max(1.0, config.warmup * steps))
-    if config.schedule == "exponential":
-        return warm * config.decay ** (step // pass_steps)
-    return warm * (1 + cos(pi * step / steps)) / 2
 
 
 def _samples(signal: Signal, device: torch.device) -> tuple[Tensor, float, float]:

@@ -1,4 +1,4 @@
-"""Which grid points of an occupancy field a training step looks at: most of them anywhere, some near the surface; and on which rows files are compared."""
+"""Which grid points a training step looks at, those of an occupancy field near its surface among them; and on which rows files are compared."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from doh.errors import EncodeError
 from doh.signal import Signal
+from doh.train.importance import ErrorSampler
 
 #: A point is near the surface when the cube of points within this distance around it holds both values: 5 points a side.
 REACH = 2
@@ -56,14 +57,14 @@ class SurfaceSampler:
         """How many points are near the surface; with none, all draws are uniform."""
         return int(self.ends[-1])
 
-    def draw(self, batch: int) -> Tensor:
-        """Row-major numbers of `batch` grid points, int64; those near the surface come last."""
+    def draw(self, batch: int) -> tuple[Tensor, None]:
+        """Row-major numbers of `batch` grid points, int64; those near the surface come last. None: all are of the same importance."""
         close = int(batch * SHARE) if self.near else 0
         anywhere = torch.randint(self.points, (batch - close,), generator=self.generator)
         if not close:
-            return anywhere
+            return anywhere, None
         ranks = torch.randint(self.near, (close,), generator=self.generator).sort().values  # in order they are found much faster
-        return torch.cat([anywhere, torch.from_numpy(self.number_of(ranks.numpy()))])
+        return torch.cat([anywhere, torch.from_numpy(self.number_of(ranks.numpy()))]), None
 
     def number_of(self, ranks: np.ndarray) -> np.ndarray:
         """Row-major numbers of the points near the surface that have these ranks, 0 .. near - 1, in row-major order: int64."""
@@ -75,12 +76,19 @@ class SurfaceSampler:
         return numbers
 
 
-def surface_of(signal: Signal, sampling: str, generator: torch.Generator, drawn: bool) -> SurfaceSampler | None:
-    """The sampler of an occupancy field's points, where the setting wants it and points are drawn. Raises EncodeError where that needs another signal."""
+def sampler_of(signal: Signal, sampling: str, generator: torch.Generator, drawn: bool) -> SurfaceSampler | ErrorSampler | None:
+    """What draws the points of a batch where they are drawn and not evenly: of an occupancy field near its surface, of other signals where the errors are.
+
+    Raises EncodeError where the setting wants it of another signal.
+    """
     field = signal.kind == "occupancy" and len(signal.shape) == 3 and signal.channels == 1
     if sampling == "surface" and not field:
         raise EncodeError(f"sampling = surface is for 3-D occupancy fields of one channel, not for {signal.kind} of the shape {signal.shape}")
-    return SurfaceSampler(signal.samples, generator) if drawn and field and sampling in ("auto", "surface") else None
+    if not drawn or sampling in ("random", "epochs"):
+        return None
+    if field and sampling != "errors":
+        return SurfaceSampler(signal.samples, generator)
+    return ErrorSampler(signal.shape, generator)
 
 
 def judged_rows(shape: Sequence[int]) -> list[slice]:

@@ -75,25 +75,27 @@ def siren(inputs: Tensor, weights: Sequence[Tensor], biases: Tensor, output_bias
 
 
 def siren_gradient(
-    inputs: Tensor, wanted: Tensor, weights: Sequence[Tensor], biases: Tensor, output_bias: Tensor, factor: float
+    inputs: Tensor, wanted: Tensor, weights: Sequence[Tensor], biases: Tensor, output_bias: Tensor, factor: float, importance: Tensor | None = None
 ) -> tuple[Tensor, list[Tensor], Tensor, Tensor]:
     """Squared errors of S networks at once, times `factor`, and their gradients for weights, biases and output biases.
 
-    inputs (S, batch, F), wanted (S, batch, channels), weights (S, fan_out, fan_in) for each layer, biases (S, depth, width), output_bias (S, channels).
+    inputs (S, batch, F), wanted (S, batch, channels), weights (S, fan_out, fan_in) for each layer, biases (S, depth, width), output_bias (S, channels);
+    importance (S, batch): what the squared errors of each point count, without it 1.
     """
     h, phases = [inputs], []
     for layer, w in enumerate(weights[:-1]):
         phases.append(torch.baddbmm(biases[:, layer, None], h[-1], w.mT))
         h.append(phases[-1].sin())
     error = torch.baddbmm(output_bias[:, None], h[-1], weights[-1].mT) - wanted
-    out, grads, sums = error * (2 * factor), [], []
+    counted = error if importance is None else error * importance[..., None]
+    out, grads, sums = counted * (2 * factor), [], []
     for layer in range(len(phases), -1, -1):
         # `out` is the gradient with respect to the layer's sum, before its sine
         grads.append(torch.bmm(out.mT, h[layer]))
         sums.append(out.sum(1))
         if layer:
             out = torch.bmm(out, weights[layer]) * phases[layer - 1].cos()
-    return error.square().sum((1, 2)) * factor, grads[::-1], torch.stack(sums[:0:-1], 1), sums[0]
+    return (error * counted).sum((1, 2)) * factor, grads[::-1], torch.stack(sums[:0:-1], 1), sums[0]
 
 
 class Backpropagation:
@@ -107,9 +109,17 @@ class Backpropagation:
 
     @torch.no_grad()
     def __call__(
-        self, inputs: Tensor, samples: Tensor, weights: Sequence[Tensor], biases: Tensor, output_bias: Tensor, grads: Sequence[Tensor], factor: float
+        self,
+        inputs: Tensor,
+        samples: Tensor,
+        weights: Sequence[Tensor],
+        biases: Tensor,
+        output_bias: Tensor,
+        grads: Sequence[Tensor],
+        factor: float,
+        importance: Tensor | None = None,
     ) -> Tensor:
-        """Returns the sum of squared errors (a scalar) over at most `chunk` samples (batch, channels).
+        """Returns the sum of squared errors (a scalar) over at most `chunk` samples (batch, channels); they count as `importance` (batch,) says, if it does.
 
         Fills `grads`, tensors of the shapes of (*weights, biases, output_bias), with `factor` times its gradient.
         """
@@ -120,7 +130,12 @@ class Backpropagation:
             torch.mm(x, w.t(), out=phase)
             torch.sin(phase.add_(b), out=y)
         torch.addmm(output_bias, h[-1], weights[-1].t(), out=out)
-        error = out.sub_(samples).square().sum()
+        out.sub_(samples)
+        if importance is None:
+            error = out.square().sum()
+        else:
+            error = (out.square() * importance[:, None]).sum()
+            out.mul_(importance[:, None])
 
         out.mul_(2 * factor)
         torch.sum(out, 0, out=grads[-1])

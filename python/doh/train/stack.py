@@ -58,7 +58,8 @@ class Stack:
             return failed
         if any(run.quantisation is not known for run, known in zip(self.runs, self.quantisations)):
             self._settle()
-        losses = backpropagate(self, self.rounding, lambda *parameters: self.gradient(self._draw(), *parameters))
+        points, importance = self._draw()
+        losses = backpropagate(self, self.rounding, lambda *parameters: self.gradient(points, *parameters, importance))
         for whole, rows in self.rows:
             assert whole.grad is not None
             for row, grad in zip(rows, whole.grad):
@@ -133,15 +134,17 @@ class Stack:
             run.generator = twin.generator
             self.firsts.append(twin)
 
-    def _draw(self) -> Tensor:
-        """Numbers of grid points, int64 (S, batch)."""
-        drawn: dict[Run, Tensor] = {}
+    def _draw(self) -> tuple[Tensor, Tensor | None]:
+        """Numbers of grid points, int64 (S, batch), and their importance, float32 (S, batch), where it is not 1 for all."""
+        drawn: dict[Run, tuple[Tensor, Tensor | None]] = {}
         for run, first in zip(self.runs, self.firsts):
             if first is run:
                 drawn[run] = run.draw()
             else:
                 run.order = first.order
-        return torch.stack([drawn[first] for first in self.firsts])
+        points, importance = zip(*(drawn[first] for first in self.firsts))
+        some = any(each is not None for each in importance)
+        return torch.stack(points), torch.stack([torch.ones(p.shape) if i is None else i for p, i in zip(points, importance)]) if some else None
 
 
 def _together(tensors: Sequence[Tensor | None]) -> Tensor | None:
@@ -150,6 +153,6 @@ def _together(tensors: Sequence[Tensor | None]) -> Tensor | None:
 
 
 def _draw_alike(a: Run, b: Run) -> bool:
-    if a.points != b.points or a.surface or b.surface:
+    if a.points != b.points or a.sampler or b.sampler:
         return False
     return torch.equal(a.order, b.order) and torch.equal(a.generator.get_state(), b.generator.get_state())

@@ -37,9 +37,9 @@ def _accumulate(pointers, values, mask, later):
 
 @triton.jit
 def _grid_step(
-    points, tables, grids, samples, starts, ranges, weights, biases, output_bias, scratch, sums, batch, depth, factor,
+    points, tables, grids, samples, starts, ranges, weights, biases, output_bias, scratch, sums, importance, batch, depth, factor,
     DIMS: tl.constexpr, ENCODED: tl.constexpr, WIDTH: tl.constexpr, CHANNELS: tl.constexpr,
-    E: tl.constexpr, W: tl.constexpr, C: tl.constexpr, ROWS: tl.constexpr, STEP: tl.constexpr, PRECISION: tl.constexpr,
+    E: tl.constexpr, W: tl.constexpr, C: tl.constexpr, ROWS: tl.constexpr, STEP: tl.constexpr, PRECISION: tl.constexpr, WEIGHED: tl.constexpr,
 ):  # fmt: skip
     """ENCODED inputs come from each of DIMS dimensions; E, W and C are powers of two that ENCODED, WIDTH and CHANNELS are padded to.
 
@@ -112,8 +112,11 @@ def _grid_step(
         outputs += tl.load(output_bias + channels[None, :], mask=is_channel, other=0.0)
         wanted = (tl.load(samples + start + point[:, None] * CHANNELS + channels[None, :], mask=counts, other=0).to(tl.float32) - low) / top
         error = tl.where(counts, outputs - wanted, 0.0)
-        squares += error * error
-        slope = error * (2 * factor)
+        counted = error
+        if WEIGHED:
+            counted *= tl.load(importance + signal * batch + tile * ROWS + rows, mask=live, other=0.0)[:, None]
+        squares += error * counted
+        slope = counted * (2 * factor)
         bias_sums = sums + count
         _accumulate(bias_sums + depth * WIDTH + channels, tl.sum(slope, 0), channels < CHANNELS, later)
         output_at = last + channels[:, None] * WIDTH + units[None, :]
@@ -201,12 +204,12 @@ def warps(target: Target) -> int:
     return {16: 4, 32: 4, 64: 8}.get(padded(target.width), 16)
 
 
-def settings(target: Target, precision: str) -> dict[str, Any]:
-    """What a network's kernel is compiled with."""
+def settings(target: Target, precision: str, weighed: bool = False) -> dict[str, Any]:
+    """What a network's kernel is compiled with; `weighed`: whether points differ in importance."""
     encoded = target.inputs // target.dims
     sizes = {"DIMS": target.dims, "ENCODED": encoded, "WIDTH": target.width, "CHANNELS": target.channels}
     powers = {"E": padded(encoded), "W": padded(target.width), "C": padded(target.channels)}
-    return {**sizes, **powers, "ROWS": tile(target), "STEP": BLOCK, "PRECISION": precision}
+    return {**sizes, **powers, "ROWS": tile(target), "STEP": BLOCK, "PRECISION": precision, "WEIGHED": weighed}
 
 
 class TritonGroup:
@@ -236,10 +239,13 @@ class TritonGroup:
         self.sizes = [target.weights, target.depth * target.width, target.channels, 1]
         self.kept: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def __call__(self, points: Tensor, weights: Tensor, biases: Tensor, output_bias: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def __call__(
+        self, points: Tensor, weights: Tensor, biases: Tensor, output_bias: Tensor, importance: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
         """Losses (S,), and their gradients for weights (S, D), biases (S, depth, width) and output biases (S, channels), all float32.
 
-        points: row-major numbers of grid points, int64 (S, batch), which are not checked.
+        points: row-major numbers of grid points, int64 (S, batch), which are not checked; importance: what the squared errors of each count, float32
+        (S, batch), without it 1.
         """
         target, signals, batch = self.target, self.signals, points.shape[1]
         rows = tile(target)
@@ -250,11 +256,12 @@ class TritonGroup:
         scratch, sums = self.kept[parts]
         parameters = [t.contiguous() for t in (weights, biases, output_bias)]
         points = points.to(self.device, non_blocking=True).contiguous()
+        counts = self.ranges if importance is None else importance.to(self.device, non_blocking=True).contiguous()  # the former is not read
         with torch.cuda.device_of(self.samples):
             _grid_step[(parts, signals)](
-                points, self.tables, self.grids, self.samples, self.starts, self.ranges, *parameters, scratch, sums,
+                points, self.tables, self.grids, self.samples, self.starts, self.ranges, *parameters, scratch, sums, counts,
                 batch, target.depth, 1 / (batch * target.channels),
-                **settings(target, self.precision), num_warps=warps(target), enable_fp_fusion=True,
+                **settings(target, self.precision, importance is not None), num_warps=warps(target), enable_fp_fusion=True,
             )  # fmt: skip
         *grads, losses = add_parts(sums).split(self.sizes, 1)
         return losses[:, 0], [grads[0], grads[1].view(signals, target.depth, target.width), grads[2]]
@@ -266,8 +273,10 @@ class TritonGradient:
     def __init__(self, target: Target, encoding: Encoding, samples: Tensor, low: float, top: float) -> None:
         self.group = TritonGroup(target, [encoding], [samples], [(low, top)])
 
-    def __call__(self, points: Tensor, weights: Sequence[Tensor], biases: Tensor, output_bias: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def __call__(
+        self, points: Tensor, weights: Sequence[Tensor], biases: Tensor, output_bias: Tensor, importance: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
         """The loss, and its gradients for all weights (D,), biases (depth, width) and output bias, over row-major point numbers int64 (batch,)."""
         flat = torch.cat([w.detach().reshape(-1) for w in weights])
-        losses, grads = self.group(points[None], flat[None], biases[None], output_bias[None])
+        losses, grads = self.group(points[None], flat[None], biases[None], output_bias[None], None if importance is None else importance[None])
         return losses[0], [g[0] for g in grads]

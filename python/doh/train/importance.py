@@ -1,0 +1,105 @@
+"""Batches from where the errors are, without a bias: points are drawn in proportion to the errors around them, and count the less for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from doh.train.fused import siren
+
+if TYPE_CHECKING:
+    from doh.train.run import Run
+
+#: Points of a block, about, and the most blocks: errors are known block by block.
+BLOCK_POINTS, MOST_BLOCKS = 64, 8192
+#: Points of a block at which its error is measured.
+PROBES = 12
+#: Share of the draws that do not look at errors: what is known of them is some steps old, and of a few points.
+EVEN = 0.3
+#: Points whose errors are computed at a time.
+PIECE = 8192
+#: Errors are measured before this step, and every so many steps after it.
+FIRST_MEASURED, MEASURED_EVERY = 200, 400
+
+
+class ErrorSampler:
+    """Draws row-major numbers of grid points, with replacement, more of them where errors are large.
+
+    The grid is cut into blocks. One is drawn in proportion to its points, times (but for a share EVEN of the draws) the root mean square error that a few of
+    its points had when they were last measured, then a point of it evenly. A point that is k times as probable as by even draws has the importance 1 / k: so
+    the batch's mean of importance times squared error estimates the mean over the grid, like that of an even batch, and its gradient that of the grid. Its
+    variance is least where points are drawn in proportion to the size of their own gradients, of which the error is the part that differs most.
+
+    All randomness comes from `generator`; blocks are drawn at even steps of their cumulated probability, so that their numbers vary least.
+    """
+
+    def __init__(self, shape: Sequence[int], generator: torch.Generator) -> None:
+        self.shape, self.generator = tuple(shape), generator
+        points, dims = prod(shape), len(shape)
+        side = max(BLOCK_POINTS, points / MOST_BLOCKS) ** (1 / dims)
+        counts = [max(1, int(length / side)) for length in shape]
+        edges = [torch.arange(count + 1) * length // count for count, length in zip(counts, shape)]
+        self.first = torch.stack([grid.reshape(-1) for grid in torch.meshgrid(*(e[:-1] for e in edges), indexing="ij")])  # int64 (dims, blocks)
+        self.extent = torch.stack([grid.reshape(-1) for grid in torch.meshgrid(*(e.diff() for e in edges), indexing="ij")])
+        self.share = self.extent.prod(0).to(torch.float64) / points
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets all errors: draws are even."""
+        self.errors = torch.zeros(self.first.shape[1])
+        self._settle()
+
+    def restore(self, errors: Tensor) -> None:
+        """Takes up the state of another sampler of the same shape, its `errors`."""
+        self.errors = errors
+        self._settle()
+
+    def draw(self, batch: int) -> tuple[Tensor, Tensor]:
+        """Row-major point numbers, int64 (batch,), and their importance, float32 (batch,)."""
+        at = (torch.arange(batch, dtype=torch.float64) + torch.rand((), dtype=torch.float64, generator=self.generator)) / batch
+        block = torch.searchsorted(self.cumulated, at, right=True).clamp_(max=len(self.errors) - 1)
+        return self._points(block), self.importance[block]
+
+    def follow(self, step: int, squared_errors: Callable[[Tensor], Tensor]) -> None:
+        """To be called before each step: measures where it is time to."""
+        if step >= FIRST_MEASURED and (step - FIRST_MEASURED) % MEASURED_EVERY == 0:
+            self.measure(squared_errors)
+
+    def measure(self, squared_errors: Callable[[Tensor], Tensor]) -> None:
+        """Measures the errors of all blocks anew, and means them with what was known. squared_errors: float32 (n,) for point numbers, int64 (n,)."""
+        block = torch.arange(len(self.errors)).repeat_interleave(PROBES)
+        found = squared_errors(self._points(block)).view(-1, PROBES).mean(1)
+        if torch.isfinite(found).all():  # else training is about to find out
+            self.restore((self.errors + found) / 2 if self.errors.any() else found)
+
+    def _points(self, block: Tensor) -> Tensor:
+        extent = self.extent[:, block]
+        place = self.first[:, block] + (torch.rand(extent.shape, dtype=torch.float64, generator=self.generator) * extent).to(torch.int64)
+        number = torch.zeros_like(block)
+        for length, index in zip(self.shape, place):
+            number = number * length + index
+        return number
+
+    def _settle(self) -> None:
+        """The probabilities that follow from the errors."""
+        wanted = self.errors.to(torch.float64).sqrt() * self.share
+        total = wanted.sum()
+        probability = EVEN * self.share + (1 - EVEN) * wanted / total if total > 0 else self.share
+        self.importance = (self.share / probability).to(torch.float32)
+        self.cumulated = probability.cumsum(0)
+
+
+@torch.no_grad()
+def squared_errors(run: Run, points: Tensor) -> Tensor:
+    """Mean squared errors over the channels, float32 (n,), at row-major point numbers int64 (n,), of the network as it is before rounding."""
+    weights = run.projection.split(run.projection.flat(run.unit_latents) * run.gain)
+    biases, low, top = run.biases * run.omegas, run.gradient.low, run.gradient.top
+    found = []
+    for piece in points.to(run.device).split(PIECE):
+        outputs = siren(run.encoding(piece), weights, biases, run.output_bias, threads=run.config.cores)
+        found.append((outputs - (run.samples[piece].to(torch.float32) - low) / top).square().mean(1))
+    return torch.cat(found).cpu()
