@@ -23,6 +23,9 @@ COLOURS = ("#1f5fbf", "#c0392b", "#2e8b57", "#8e44ad", "#d2691e", "#4b4b4b", "#0
 UNITS = {"psnr": "PSNR, dB", "loss": "PSNR lost, dB", "snr": "SNR, dB", "iou": "IoU", "bytes": "bytes", "bpp": "bits per point", "bits": "bits per point"}
 UNITS |= {"share": "latents, % of the weights"}
 DIGITS = {"mlp": 2, "inverted": 2, "tuned": 2, "parameters": 0, "seconds": 0, "iou": 4, "bytes": 0, "bpp": 4, "psnr": 2, "loss": 2, "snr": 2}
+DIGITS |= {"ssim": 4, "chamfer": 5, "footprint": 0, "bzip2": 0}
+#: Axes that have a place for each level of a record's results, so that a line joins the levels of one network.
+LEVELLED = ("bits", "share")
 
 
 @dataclass
@@ -87,15 +90,18 @@ def written(values: Sequence[float], digits: int, sign: bool = False) -> str:
 
 
 def digits_of(column: str) -> int:
-    return 0 if column.endswith("parameters") else DIGITS.get(column.split("_")[0], 3)
+    return 0 if column.endswith(("parameters", "bytes")) else DIGITS.get(column.split("_")[0], 3)
 
 
-def columns_of(experiment: Experiment, found: Found) -> list[str]:
-    """The results to show: of `rounding` those of the experiment's own figure and the losses, of others all."""
+def columns_of(experiment: Experiment, found: Found, levels: bool = True) -> list[str]:
+    """The results to show: all, but of `rounding` the own figure (PSNR where that is a loss) in floating point, the losses of PSNR, and, if `levels`, the own
+    figure at each level."""
     keys = list(dict.fromkeys(key for _, record in found for key in record["results"]))
     if experiment.measure == "rounding":
         figure = experiment.metric.split("_")[0]
-        keys = [key for key in keys if key.split("_")[0] in ({figure, "iou"} if figure != "loss" else {"psnr", "loss"})]
+        shown = {figure} if figure == "iou" or (levels and figure != "loss") else {"loss"}
+        keys = [key for key in keys if key.split("_")[0] in shown or key == f"{'psnr' if figure == 'loss' else figure}_float"]
+        keys = [key for key in keys if levels or key.endswith("_float") or key.startswith("loss")]
     return keys
 
 
@@ -113,7 +119,13 @@ def build(experiment: Experiment, found: Found, out: Path, signal_of: Callable[[
     for words in experiment.signals:
         mine = [(cell, record) for cell, record in found if cell.signal == words]
         if mine:
-            result.blocks += [("heading", short(words)), ("text", f"Means over {_seeds(mine)}."), _table(mine, columns_of(experiment, mine))]
+            result.blocks += [("heading", short(words)), ("text", f"Means over {_seeds(mine)}."), _table(mine, columns_of(experiment, mine, levels=False))]
+            if experiment.measure == "rounding":
+                result.blocks += [("text", "At the paper's memory, parameters times bits, in bits per point:"), _in_bits(mine)]
+    result.blocks += _over_signals(experiment, found)
+    if experiment.measure == "rounding":
+        about = "Bytes of the rounded numbers after BZIP2, by parameters times bits, of all measurements."
+        result.blocks += [("heading", "BZIP2"), ("text", about), _bzip2(found)]
     if experiment.baseline:
         result.blocks += _comparison(experiment, found)
     result.blocks.append(("image", plot(experiment, found, out / f"{experiment.name}-{experiment.scale}.png"), f"{experiment.name}: {experiment.title}"))
@@ -147,6 +159,53 @@ def _table(found: Found, columns: list[str]) -> tuple:
         cells = [written(values, digits_of(column)) if values else "-" for column, values in zip(columns, figures)]
         rows.append([label, *network, *cells, f"{fmean(whole_seconds(record, 'processor_seconds') for _, record in mine):.0f}"])
     return ("table", head, rows)
+
+
+def _levels(found: Found) -> list[int]:
+    """The numbers of bits that records of `rounding` have, from the most on."""
+    keys = {key.removeprefix("bpp_") for _, record in found for key in record["results"] if key.startswith("bpp_")}
+    return sorted((int(bits) for bits in keys - {"float"}), reverse=True)
+
+
+def _in_bits(found: Found) -> tuple:
+    """IoU where there is one, else PSNR, at each number of bits, and the memory that it takes."""
+    figure = "iou" if any("iou_float" in record["results"] for _, record in found) else "psnr"
+    levels, rows = _levels(found), []
+    for label, mine in _rows(found).items():
+        results, cells = [record["results"] for _, record in mine], []
+        for bits in levels:
+            values, memory = [r[f"{figure}_{bits}"] for r in results if f"bpp_{bits}" in r], results[0].get(f"bpp_{bits}", 0)
+            cells.append(f"{written(values, digits_of(figure))} at {memory:#.3g}" if values else "-")
+        rows.append([label, *cells])
+    return ("table", ["variant", *(f"{figure}, {bits} bits" for bits in levels)], rows)
+
+
+def _bzip2(found: Found) -> tuple:
+    rows = []
+    for bits in _levels(found):
+        values = [record["results"][f"bzip2_{bits}"] for _, record in found if f"bzip2_{bits}" in record["results"]]
+        rows.append([str(bits), f"{min(values):.2f}", f"{fmean(values):.2f}", f"{max(values):.2f}"])
+    return ("table", ["bits", "least", "mean", "most"], rows)
+
+
+def _over_signals(experiment: Experiment, found: Found) -> list[tuple]:
+    """Means over the signals of one kind, where there are several, each signal's mean counting once; of rows that all of them have."""
+    blocks = []
+    for kind in dict.fromkeys(Path(words.split()[0]).suffix for words in experiment.signals):
+        mine = [(cell, record) for cell, record in found if Path(cell.signal.split()[0]).suffix == kind]
+        signals = list(dict.fromkeys(cell.signal for cell, _ in mine))
+        if len(signals) < 2:
+            continue
+        columns, rows = columns_of(experiment, mine), []
+        for label, own in _rows(mine).items():
+            each = [[record["results"] for cell, record in own if cell.signal == words] for words in signals]
+            if all(each):
+                cells = [[fmean(r[column] for r in results) for results in each] if all(column in r for rs in each for r in rs) else [] for column in columns]
+                figures = [written(means, digits_of(column)) if means else "-" for column, means in zip(columns, cells)]
+                rows.append([label, f"{own[0][1]['parameters']:,}", *figures])
+        text = f"Means of {len(signals)} signals: {', '.join(short(words) for words in signals)}; ± is over the signals."
+        blocks += [("heading", "Means over signals"), ("text", text), ("table", ["variant", "parameters", *columns], rows)] if rows else []
+    return blocks
 
 
 def _comparison(experiment: Experiment, found: Found) -> list[tuple]:
@@ -203,17 +262,21 @@ def plot(experiment: Experiment, found: Found, path: Path) -> Path:
     variants = list(dict.fromkeys(cell.variant for cell in experiment.cells))
     for panel in panels.flat[len(signals) :]:
         panel.set_visible(False)
+    names = y.split("+")
     for words, panel in zip(signals, panels.flat):
+        labels: set[str] = set()
         for number, variant in enumerate(variants):
             mine = [(cell, record) for cell, record in found if cell.signal == words and cell.variant == variant]
-            for which, name in enumerate(y.split("+")):
-                points = sorted(_points(mine, x, name), key=lambda point: point[0])
-                if not points:
+            for which, name in enumerate(names):
+                label = name if name == "mlp" else variant if len(names) == 1 else f"{variant}: {name}"
+                if label == "mlp" and label in labels:  # of `distil`: the trained network, which all variants begin with
                     continue
-                places, means, halves = zip(*((at, *interval(values)) for at, values in points))
-                label = variant if "+" not in y else f"{variant}: {name}"
-                line = {"color": COLOURS[(number * len(y.split("+")) + which) % len(COLOURS)], "linewidth": 1.4, "markersize": 4.5, "capsize": 2}
-                panel.errorbar(places, means, [half or 0 for half in halves], marker="os^Dvx+*"[number % 8], label=label, **line)
+                style = {"color": "black" if label == "mlp" else COLOURS[number % len(COLOURS)], "linestyle": ("-", "--", ":")[(len(names) - 1 - which) % 3]}
+                for points in _lines(mine, x, name):
+                    places, means, halves = zip(*((at, *interval(values)) for at, values in points))
+                    style |= {"linewidth": 1.4, "markersize": 4.5, "capsize": 2, "marker": "os^Dvx+*"[number % 8]}
+                    panel.errorbar(places, means, [half or 0 for half in halves], label="" if label in labels else label, **style)
+                    labels.add(label)
         panel.set_title(short(words), fontsize=10)
         panel.set_xlabel(UNITS.get(x, x), fontsize=9)
         panel.set_ylabel(UNITS.get(y.split("_")[0].split("+")[0], y.replace("+", ", ")), fontsize=9)
@@ -231,15 +294,27 @@ def plot(experiment: Experiment, found: Found, path: Path) -> Path:
     return path
 
 
+def _lines(mine: Found, x: str, y: str) -> Iterable[list[tuple[float, list[float]]]]:
+    """The points of each line of a variant, from left to right: one line, or one for each network where the axis has its levels."""
+    levelled = x in LEVELLED or any(f"{x}_" in key for _, record in mine for key in record["results"])
+    for group in _rows(mine).values() if levelled else [mine]:
+        if points := sorted(_points(group, x, y), key=lambda point: point[0]):
+            yield points
+
+
 def _points(mine: Found, x: str, y: str) -> Iterable[tuple[float, list[float]]]:
-    """(x, values of all seeds). For x = "bits" one point for each level of rounding, at its memory; for "share" one for each percentage of latents."""
+    """(x, values of all seeds). For x = "bits" one point for each level of rounding, at its memory; for "share" one for each percentage of latents, and so for
+    "parameters" of `distil`, where the trained network has one more, at its own."""
     for records in _rows(mine).values():
         first = records[0][1]["results"]
-        if x in ("bits", "share"):
-            base, levels = y.split("_")[0], dict.fromkeys(key.split("_")[1] for key in first if key.rpartition("_")[2].isdigit())
+        levels = list(dict.fromkeys(key.split("_")[1] for key in first if key.rpartition("_")[2].isdigit()))
+        if x in LEVELLED or (levels and f"{x}_{levels[0]}" in first):
+            base = y.split("_")[0]
             for level in levels:
                 values = [found[f"{base}_{level}"] if f"{base}_{level}" in found else found[base] for found in (record["results"] for _, record in records)]
-                yield first[f"bpp_{level}"] if x == "bits" else float(level), values
+                yield first[f"bpp_{level}"] if x == "bits" else float(level) if x == "share" else first[f"{x}_{level}"], values
+            if f"{y}_{x}" in first:
+                yield first[f"{y}_{x}"], [record["results"][y] for _, record in records]
             continue
         values = [record["results"][y] for _, record in records if y in record["results"]]
         places = [record["results"].get(x, record.get(x, dict(cell.point).get(x))) for cell, record in records]

@@ -5,8 +5,10 @@ Every function gives flat results, name -> number; docs/experiments.md says what
 
 from __future__ import annotations
 
+import bz2
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,13 @@ from torch import Tensor
 
 import doh
 from doh.config import Config
+from doh.container import unpack
 from doh.files import write_atomic
-from doh.metrics import bpp, iou, psnr, snr
-from doh.model import TOP
+from doh.metrics import bpp, chamfer, iou, psnr, snr, ssim
+from doh.model import TOP, QuantModel
 from doh.signal import Signal
+from doh.signals.meshes import surface_points
+from doh.signals.surface import surface
 from doh.train.distil import point
 from doh.train.fit import Progress
 from doh.train.paper_quant import figures, parts_of, round_min_max, tensors_of
@@ -33,6 +38,8 @@ from doh.train.study import layer_variances, psnr_of, samples_of, trained
 LEVELS = (16, 8, 6, 5, 4)
 #: Of a record (docs/experiments.md).
 SCHEMA = 1
+#: Points on each surface that a Chamfer distance is taken of.
+SURFACE_POINTS = 50_000
 
 
 class Rademacher(DenseProjection):
@@ -83,6 +90,28 @@ def quality(decoded: np.ndarray, signal: Signal) -> dict[str, float]:
     return found
 
 
+def likeness(decoded: np.ndarray, signal: Signal) -> dict[str, float]:
+    """What takes longer, of a file only and where the packages for it are there: ssim of images; chamfer of occupancy, both surfaces around the cells,
+    in the coordinates of the cube, whose side is 2."""
+    if signal.kind == "image" and min(decoded.shape[:2]) >= 11 and find_spec("skimage"):
+        return {"ssim": ssim(decoded, signal.samples, TOP[signal.sample_type])}
+    if signal.kind == "occupancy" and decoded.any() and find_spec("skimage") and find_spec("scipy"):
+        meshes = [surface(lambda first, last, cells=cells: cells[first:last, ..., 0], cells.shape[:3]) for cells in (decoded, signal.samples)]
+        return {"chamfer": chamfer(*(surface_points(*mesh, SURFACE_POINTS, seed) for seed, mesh in enumerate(meshes)))}
+    return {}
+
+
+def memory(path: Path, config: Config, parameters: int) -> dict[str, float]:
+    """Of a file's numbers: bzip2_bytes, its codes through BZIP2, those of latents, biases and output biases each as bytes or as 16-bit integers;
+    footprint_bytes, parameters times bits, where the settings give each number so many bits (step_rule = range), as COIN and the D'OH paper count."""
+    model = unpack(path)
+    networks = (model,) if isinstance(model, QuantModel) else model.models
+    parts = [codes for m in networks for codes in (m.latent_codes, m.bias_codes, m.output_bias_codes)]
+    from_zero = [codes - codes.min() for codes in parts]
+    found = {"bzip2_bytes": len(bz2.compress(b"".join(codes.astype("u1" if codes.max() < 256 else "<u2").tobytes() for codes in from_zero)))}
+    return found | ({"footprint_bytes": parameters * config.bits / 8} if config.step_rule == "range" else {})
+
+
 # Measures
 
 
@@ -96,8 +125,9 @@ def file(cell: Cell, signal: Signal, config: Config, folder: Path, name: str) ->
     write_atomic(path, encode_on(signal, config, checkpoint, note))
     checkpoint.unlink(missing_ok=True)
     info, size = doh.read_info(path), path.stat().st_size
-    found = {"bytes": size, "bpp": bpp(size, info.points), **quality(doh.decode(path, threads=config.cores), signal)}
-    biases = info.depth * info.width + info.channels
+    decoded, biases = doh.decode(path, threads=config.cores), info.depth * info.width + info.channels
+    found = {"bytes": size, "bpp": bpp(size, info.points), **quality(decoded, signal), **likeness(decoded, signal)}
+    found |= memory(path, config, info.latents + biases)
     network = {"width": info.width, "depth": info.depth, "frequencies": info.frequencies, "weights": info.weights, "biases": biases}
     about = {"latents": info.latents, **network, "parameters": info.latents + biases, "steps": steps[1], "points": info.points}
     return {"results": found, **about, "from_step": steps[0], "file": path.name}

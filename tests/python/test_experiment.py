@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import bz2
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import signal as signals
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from importlib.machinery import SourceFileLoader
 from importlib.util import find_spec, module_from_spec, spec_from_loader
 from pathlib import Path
@@ -20,12 +22,15 @@ from conftest import ctrl_c_after
 from PIL import Image
 
 import doh
+from doh import Signal
+from doh.container import unpack
+from doh.metrics import ssim
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 sys.path.insert(0, str(TOOLS))
 
 import _experiments  # noqa: E402
-from _experiments import cropped, load, names, read, reduced, with_images  # noqa: E402
+from _experiments import config_of, cropped, load, names, read, reduced, with_images  # noqa: E402
 
 needs = {name: pytest.mark.skipif(not find_spec(name), reason=f"{name} not installed") for name in ("torch", "matplotlib", "scipy")}
 
@@ -136,6 +141,14 @@ def test_an_experiment_may_lack_the_medium_scale(folder):
         load("sizes", "medium", folder=folder / "defined")
 
 
+def test_batches_are_drawn_evenly_unless_a_cell_says_otherwise(folder):
+    cell = load("sizes", "quick", folder=folder / "defined").cells[0]
+    image, field = read(folder, cell.signal), Signal(np.zeros((4, 4, 4, 1), np.uint8), "occupancy", "u1")
+    errors, paper = (replace(cell, settings=cell.settings | more) for more in ({"sampling": "errors"}, {"preset": "paper"}))
+    assert [config_of(c, image).sampling for c in (cell, errors, paper)] == ["random", "errors", "epochs"]
+    assert config_of(cell, field).sampling == "auto"
+
+
 def test_cells_of_a_grid(folder):
     experiment = load("sizes", "full", folder=folder / "defined", seeds=3)
     assert [(c.seed, c.variant, c.settings) for c in experiment.cells[:4]] == [
@@ -239,7 +252,37 @@ def test_records_hold_what_the_files_are(program, folder):
         assert record["results"]["bytes"] == path.stat().st_size <= 300
         assert record["results"]["psnr"] == pytest.approx(10 * np.log10(255**2 / error), abs=1e-9)
         assert record["encoder_settings"]["steps"] == 6 and record["parameters"] == record["latents"] + record["biases"]
+        assert 8 < record["results"]["bzip2_bytes"] < 2 * record["parameters"] + 100 and "footprint_bytes" not in record["results"]
+        if find_spec("skimage"):
+            assert record["results"]["ssim"] == ssim(doh.decode(path), samples, 255)
         assert (record["latents"] == record["weights"]) == (record["settings"].get("generator") == "plain")
+
+
+@needs["torch"]
+def test_memory_of_files(program, folder):
+    """The integers of a file through BZIP2, one byte each where that is enough; parameters times bits where the settings have bits for each parameter."""
+    text = SIZES.replace("grid = { bytes = [300] }", "grid = { width = [8] }").replace("steps = 6 ", 'steps = 6, depth = 2, step_rule = "range", bits = 7 ')
+    (folder / "defined" / "sizes.toml").write_text(text.replace("weights_per_latent = 2", "latents = 40, bits = 12"))
+    assert program.main(words(folder, "run", "sizes", "--seeds", "1", "--images", "1")) == 0
+    for record, bits in zip(records(folder), (7, 12)):
+        model = unpack(folder / "out" / "files" / record["file"])
+        from_zero = [codes.ravel() - codes.min() for codes in (model.latent_codes, model.bias_codes, model.output_bias_codes)]
+        raw = b"".join(codes.astype("u1" if codes.max() < 256 else "<u2").tobytes() for codes in from_zero)
+        assert record["results"]["bzip2_bytes"] == len(bz2.compress(raw)) and (max(from_zero[0]) < 256) == (bits == 7)
+        assert record["results"]["footprint_bytes"] == record["parameters"] * bits / 8
+
+
+@needs["torch"]
+@pytest.mark.skipif(not (find_spec("skimage") and find_spec("scipy")), reason="scikit-image or scipy not installed")
+def test_surfaces_are_compared():
+    """Two balls, the second a cell further: equal ones are 0 apart, but for the points that are drawn; empty cells have no surface."""
+    from _measures import likeness
+
+    z, y, x = np.mgrid[0:20, 0:20, 0:20]
+    ball = [((z - 9) ** 2 + (y - 9) ** 2 + (x - shift) ** 2 < 36)[..., None].astype(np.uint8) for shift in (9, 10)]
+    signal = doh.Signal(ball[0], "occupancy", "u1")
+    same, moved = likeness(ball[0], signal)["chamfer"], likeness(ball[1], signal)["chamfer"]
+    assert same < 0.012 and same < moved < 0.1 and likeness(np.zeros_like(ball[0]), signal) == {}
 
 
 #: Field -> type, as docs/experiments.md has them.
@@ -343,7 +386,7 @@ def test_rademacher_projection():
 # Reports
 
 
-def record_by_hand(folder: Path, cell: _experiments.Cell, psnr: float) -> None:
+def record_by_hand(folder: Path, cell: _experiments.Cell, psnr: float, **results: float) -> None:
     """A record of the cell, as if it had been measured."""
     from _records import Records
     from _runs import digest
@@ -354,7 +397,7 @@ def record_by_hand(folder: Path, cell: _experiments.Cell, psnr: float) -> None:
     found = _experiments.plan(signal, config)
     record = {"width": found.target.width, "depth": found.target.depth, "frequencies": found.target.frequencies, "latents": found.latents}
     record |= {"weights": found.target.weights, "parameters": found.latents + found.target.biases, "steps": 6, "processor_seconds": 1.0, "encoder": "e"}
-    record |= {"results": {"bytes": 290, "psnr": psnr}, **cell.definition, "encoder_settings": _experiments.kept(config), "file": "none"}
+    record |= {"results": results or {"bytes": 290, "psnr": psnr}, **cell.definition, "encoder_settings": _experiments.kept(config), "file": "none"}
     Records(folder / "out" / "records.jsonl").add(cell.key(digest(signal.samples.tobytes())), record)
 
 
@@ -385,6 +428,50 @@ def test_report_from_records(program, folder, capsys):
         assert program.main(words(folder, "report", "sizes")) == 1 and "nothing to report" in capsys.readouterr().err, old
     (folder / "out" / "records.jsonl").write_text(lines.replace('"width": ', '"breadth": '))  # of an older program that did not say it
     assert experiment.cells and program._known(program._records(folder / "out", repair=False), experiment.cells[0], folder)
+
+
+@needs["matplotlib"]
+@needs["scipy"]
+def test_report_of_rounding(program, folder, capsys):
+    """What docs/paper.md has tables of: losses, quality at the memory of each number of bits, means over signals with their own interval, BZIP2 over all."""
+    text = ROUNDING.replace('signals = ["kodak/kodim01.png"]', 'signals = ["kodak/kodim01.png", "kodak/kodim02.png"]').replace("seeds = 1", "seeds = 2", 1)
+    (folder / "defined" / "rounding.toml").write_text(text)
+    for cell in load("rounding", "quick", folder=folder / "defined").cells:
+        if cell.variant == "plain" or (cell.variant, cell.signal, cell.seed) == ("projected", "kodak/kodim01.png", 0):
+            number, loss = int(cell.signal[11:13]), 2.0 * int(cell.signal[11:13]) + cell.seed  # 2 and 3, 4 and 5
+            floats = {"psnr_float": 30.0, "bpp_float": 4.0, "psnr_8": 29.75, "loss_8": 0.25, "bpp_8": 1.0, "bzip2_8": 1.25}
+            record_by_hand(folder, cell, 0, **floats, psnr_4=30 - loss, loss_4=loss, bpp_4=0.5, bzip2_4=0.75 + 0.1 * number)
+    assert program.main(words(folder, "report", "rounding")) == 0
+    text = capsys.readouterr().out
+    name = "plain, width 8, depth 2"
+    assert f"| {name} | 8 x 2 | 104 | 104 | 123 | 30.00 ± 0.00 | 0.25 ± 0.00 | 2.50 ± {12.7062 * 0.5:.2f} |" in text
+    assert f"| {name} | 29.75 ± 0.00 at 1.00 | 27.50 ± {12.7062 * 0.5:.2f} at 0.500 |" in text
+    means = text.partition("## Means over signals")[2].partition("##")[0]
+    assert f"| {name} | 123 | 30.00 ± 0.00 | 0.25 ± 0.00 | 3.50 ± {12.7062 * 1:.2f} |" in means and "projected" not in means  # which lacks a signal
+    assert "| 8 | 1.25 | 1.25 | 1.25 |" in text and "| 4 | 0.85 | 0.89 | 0.95 |" in text
+
+
+def test_lines_of_a_plot(folder):
+    """One for each network where the axis has the levels of rounding, or Algorithm 1's parameters; else one for each variant, through the grid."""
+    from _experiment_report import _lines
+
+    cells = [_experiments.Cell("a", (("width", width),), "s", 0, "rounding", {}, {}) for width in (8, 16)]
+    psnr = {"psnr_8": 30.0, "psnr_4": 20.0, "psnr_float": 31.0}
+    levels = [(cell, {"results": {**psnr, "bpp_8": size, "bpp_4": size / 2}}) for cell, size in zip(cells, (1.0, 1.5))]
+    assert list(_lines(levels, "bits", "psnr")) == [[(0.5, [20.0]), (1.0, [30.0])], [(0.75, [20.0]), (1.5, [30.0])]]
+    files = [(cell, {"results": {"bytes": size, "psnr": 30.0}, "parameters": 9}) for cell, size in zip(cells, (700, 600))]
+    assert list(_lines(files, "bytes", "psnr")) == [[(600, [30.0]), (700, [30.0])]]
+    assert list(_lines(files, "parameters", "psnr")) == [[(9, [30.0]), (9, [30.0])]]
+    point = {"mlp": 25.0, "mlp_parameters": 90, "tuned_25": 20.0, "parameters_25": 30, "tuned_50": 22.0, "parameters_50": 50}
+    distil = [(cells[0], {"results": point, "parameters": 90})]
+    assert list(_lines(distil, "parameters", "tuned")) == [[(30, [20.0]), (50, [22.0])]]
+    assert list(_lines(distil, "parameters", "mlp")) == [[(30, [25.0]), (50, [25.0]), (90, [25.0])]]
+
+
+def test_a_scale_may_have_a_plot_of_its_own(folder):
+    path = folder / "defined" / "sizes.toml"
+    path.write_text(SIZES.replace("[full]", '[full]\nplot = ["bpp", "psnr"]'))
+    assert [load("sizes", scale, folder=folder / "defined").plot for scale in ("quick", "full")] == [("bytes", "psnr"), ("bpp", "psnr")]
 
 
 @needs["matplotlib"]
