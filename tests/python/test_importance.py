@@ -45,7 +45,9 @@ def measured(shape, seed=1) -> ErrorSampler:
 def test_blocks_cover_the_grid_once(shape):
     sampler = sampler_of(shape)
     seen = np.zeros(shape, int)
-    for first, extent in zip(sampler.first.T.tolist(), sampler.extent.T.tolist(), strict=True):
+    extents = torch.stack(sampler.extents).T.tolist()
+    for number, extent in zip(sampler.first.tolist(), extents, strict=True):
+        first = np.unravel_index(number, shape)
         seen[tuple(slice(f, f + e) for f, e in zip(first, extent, strict=True))] += 1
     assert (seen == 1).all() and sampler.share.sum() == pytest.approx(1) and len(sampler.share) >= prod(shape) // 300
 

@@ -24,6 +24,7 @@ EVEN = 0.3
 PIECE = 8192
 #: Errors are measured before this step, and every so many steps after it.
 FIRST_MEASURED, MEASURED_EVERY = 200, 400
+_MASK = (1 << 31) - 1
 
 
 class ErrorSampler:
@@ -43,14 +44,16 @@ class ErrorSampler:
         side = max(BLOCK_POINTS, points / MOST_BLOCKS) ** (1 / dims)
         counts = [max(1, int(length / side)) for length in shape]
         edges = [torch.arange(count + 1) * length // count for count, length in zip(counts, shape)]
-        self.first = torch.stack([grid.reshape(-1) for grid in torch.meshgrid(*(e[:-1] for e in edges), indexing="ij")])  # int64 (dims, blocks)
-        self.extent = torch.stack([grid.reshape(-1) for grid in torch.meshgrid(*(e.diff() for e in edges), indexing="ij")])
-        self.share = self.extent.prod(0).to(torch.float64) / points
+        self.strides = [prod(shape[dim + 1 :]) for dim in range(dims)]
+        firsts = torch.meshgrid(*(e[:-1] * stride for e, stride in zip(edges, self.strides)), indexing="ij")
+        self.first = torch.stack(firsts).sum(0).reshape(-1)  # the number of each block's first point, int64 (blocks,)
+        self.extents = [grid.reshape(-1).contiguous() for grid in torch.meshgrid(*(e.diff() for e in edges), indexing="ij")]  # int64 (blocks,) by dimension
+        self.share = torch.stack(self.extents).prod(0).to(torch.float64) / points
         self.reset()
 
     def reset(self) -> None:
         """Forgets all errors: draws are even."""
-        self.errors = torch.zeros(self.first.shape[1])
+        self.errors = torch.zeros(len(self.first))
         self._settle()
 
     def restore(self, errors: Tensor) -> None:
@@ -60,9 +63,12 @@ class ErrorSampler:
 
     def draw(self, batch: int) -> tuple[Tensor, Tensor]:
         """Row-major point numbers, int64 (batch,), and their importance, float32 (batch,)."""
-        at = (torch.arange(batch, dtype=torch.float64) + torch.rand((), dtype=torch.float64, generator=self.generator)) / batch
-        block = torch.searchsorted(self.cumulated, at, right=True).clamp_(max=len(self.errors) - 1)
-        return self._points(block), self.importance[block]
+        offset = torch.rand((), dtype=torch.float64, generator=self.generator)
+        ends = (self.cumulated * batch - offset).ceil_().to(torch.int64)  # how many of 0 + offset, 1 + offset, .. lie below
+        ends[-1] = batch
+        ends[1:] -= ends[:-1].clone()
+        block = torch.repeat_interleave(ends, output_size=batch)
+        return self._points(block), self.importance.index_select(0, block)  # which is ten times as fast as indexing
 
     def follow(self, step: int, squared_errors: Callable[[Tensor], Tensor]) -> None:
         """To be called before each step: measures where it is time to."""
@@ -77,11 +83,13 @@ class ErrorSampler:
             self.restore((self.errors + found) / 2 if self.errors.any() else found)
 
     def _points(self, block: Tensor) -> Tensor:
-        extent = self.extent[:, block]
-        place = self.first[:, block] + (torch.rand(extent.shape, dtype=torch.float64, generator=self.generator) * extent).to(torch.int64)
-        number = torch.zeros_like(block)
-        for length, index in zip(self.shape, place):
-            number = number * length + index
+        """An even point of each block, int64 (n,): row-major numbers."""
+        number = self.first.index_select(0, block)
+        for dim, (extent, stride) in enumerate(zip(self.extents, self.strides)):
+            if dim % 2 == 0:  # a word has random bits for two dimensions
+                words = torch.randint(1 << 62, (len(block),), generator=self.generator)
+            half = words & _MASK if dim % 2 == 0 else words >> 31
+            number += (half.mul_(extent.index_select(0, block)) >> 31).mul_(stride)
         return number
 
     def _settle(self) -> None:
