@@ -23,6 +23,8 @@ from doh.train.run import Diverged, Run, Start, new_projection
 
 #: Bits of a latent, about, where the number of latents says how much there is to be shared out.
 LATENT_BITS = 6.0
+#: Weights of a part's network for each latent: such networks have the depth of those that share latents. A part's batch is this share of one network's.
+PART_WEIGHTS_PER_LATENT, BATCH_SHARE = 2.25, 0.5
 #: Where all networks together would have more weights than decoders take, this share of those is aimed at: widths are whole numbers.
 WEIGHTS_AIM = 0.96
 
@@ -62,11 +64,12 @@ class MosaicRun:
             frequencies=frequencies,
             ladder=ladder,
             omega=config.omega or omega_for(points // len(pieces)),
-            weights_per_latent=config.weights_per_latent or LEAST_WEIGHTS_PER_LATENT,
+            weights_per_latent=config.weights_per_latent or PART_WEIGHTS_PER_LATENT,
+            batch=max(1, int(config.batch * BATCH_SHARE)),
         )
         if config.epochs:  # parts may differ by a row of points, but not in their steps
             most = max(piece.signal.samples.size // signal.channels for piece in pieces)
-            common = common.replace(steps=config.epochs * -(-most // min(config.batch, most)), epochs=0)
+            common = common.replace(steps=config.epochs * -(-most // min(common.batch, most)), epochs=0)
         latents = latents_for(signal, config)
         portions = shares(pieces, 8 * self.budget or LATENT_BITS * latents)
 
@@ -82,6 +85,9 @@ class MosaicRun:
             return configs, weights
 
         configs, weights = own(common)
+        if weights > MAX_WEIGHTS and not config.weights_per_latent:
+            common = common.replace(weights_per_latent=max(LEAST_WEIGHTS_PER_LATENT, WEIGHTS_AIM * MAX_WEIGHTS / weights * PART_WEIGHTS_PER_LATENT))
+            configs, weights = own(common)
         if weights > MAX_WEIGHTS and not config.width and config.generator != "plain":  # as of one network: finer steps, or fewer weights for each latent
             much = weights / (WEIGHTS_AIM * MAX_WEIGHTS)
             change = {"bits": min(16.0, config.bits * much)} if self.budget else {"weights_per_latent": common.weights_per_latent / much}
