@@ -23,8 +23,9 @@ from doh.train.run import Diverged, Run, Start, new_projection
 
 #: Bits of a latent, about, where the number of latents says how much there is to be shared out.
 LATENT_BITS = 6.0
-#: Weights of a part's network for each latent: such networks have the depth of those that share latents. A part's batch is this share of one network's.
-PART_WEIGHTS_PER_LATENT, BATCH_SHARE = 2.25, 0.5
+#: A training is long from so many points, or seconds by the clock, on: then a part's network has so many weights for each latent, and the depth of those that
+#: share latents, and its batch is this share of one network's. In a short one weights are few: large networks get too few steps, or too noisy ones.
+LONG_POINTS, LONG_SECONDS, LONG_WEIGHTS_PER_LATENT, LONG_BATCH = 1 << 26, 100, 2.25, 0.5
 #: Where all networks together would have more weights than decoders take, this share of those is aimed at: widths are whole numbers.
 WEIGHTS_AIM = 0.96
 
@@ -64,9 +65,12 @@ class MosaicRun:
             frequencies=frequencies,
             ladder=ladder,
             omega=config.omega or omega_for(points // len(pieces)),
-            weights_per_latent=config.weights_per_latent or PART_WEIGHTS_PER_LATENT,
-            batch=max(1, int(config.batch * BATCH_SHARE)),
+            weights_per_latent=config.weights_per_latent or LEAST_WEIGHTS_PER_LATENT,
+            # looking where the errors are brings nothing here (docs/training.md)
+            sampling="random" if config.sampling == "auto" and signal.kind != "occupancy" else config.sampling,
         )
+        if is_long(config, points) and not config.weights_per_latent:
+            common = common.replace(weights_per_latent=LONG_WEIGHTS_PER_LATENT, batch=max(1, int(config.batch * LONG_BATCH)))
         if config.epochs:  # parts may differ by a row of points, but not in their steps
             most = max(piece.signal.samples.size // signal.channels for piece in pieces)
             common = common.replace(steps=config.epochs * -(-most // min(common.batch, most)), epochs=0)
@@ -85,8 +89,9 @@ class MosaicRun:
             return configs, weights
 
         configs, weights = own(common)
-        if weights > MAX_WEIGHTS and not config.weights_per_latent:
-            common = common.replace(weights_per_latent=max(LEAST_WEIGHTS_PER_LATENT, WEIGHTS_AIM * MAX_WEIGHTS / weights * PART_WEIGHTS_PER_LATENT))
+        if weights > MAX_WEIGHTS and not config.weights_per_latent and common.weights_per_latent > LEAST_WEIGHTS_PER_LATENT:
+            fewer = common.weights_per_latent * WEIGHTS_AIM * MAX_WEIGHTS / weights
+            common = common.replace(weights_per_latent=max(LEAST_WEIGHTS_PER_LATENT, fewer))
             configs, weights = own(common)
         if weights > MAX_WEIGHTS and not config.width and config.generator != "plain":  # as of one network: finer steps, or fewer weights for each latent
             much = weights / (WEIGHTS_AIM * MAX_WEIGHTS)
@@ -188,6 +193,13 @@ class MosaicRun:
             with self._naming(number):
                 models.append(replace(run.finished(another), shape=self.signal.shape))
         return Mosaic(self.parts, tuple(models))
+
+
+def is_long(config: Config, points: int) -> bool:
+    """Whether a training has time for larger networks of parts; of a signal of so many points."""
+    if config.seconds:
+        return config.seconds >= LONG_SECONDS
+    return (config.epochs * points or config.steps * config.batch) >= LONG_POINTS
 
 
 def at_least(wanted: list[float], least: list[int]) -> list[float]:
