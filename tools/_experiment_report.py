@@ -21,7 +21,7 @@ from doh.signal import Signal
 Found = list[tuple[Cell, dict]]
 COLOURS = ("#1f5fbf", "#c0392b", "#2e8b57", "#8e44ad", "#d2691e", "#4b4b4b", "#008b8b", "#b8860b")
 UNITS = {"psnr": "PSNR, dB", "loss": "PSNR lost, dB", "snr": "SNR, dB", "iou": "IoU", "bytes": "bytes", "bpp": "bits per point", "bits": "bits per point"}
-UNITS |= {"share": "latents, % of the weights"}
+UNITS |= {"share": "latents, % of the weights", "mlp": "PSNR, dB"}
 DIGITS = {"mlp": 2, "inverted": 2, "tuned": 2, "parameters": 0, "seconds": 0, "iou": 4, "bytes": 0, "bpp": 4, "psnr": 2, "loss": 2, "snr": 2}
 DIGITS |= {"ssim": 4, "chamfer": 5, "footprint": 0, "bzip2": 0}
 #: Axes that have a place for each level of a record's results, so that a line joins the levels of one network.
@@ -254,6 +254,8 @@ def _pyplot():
 def plot(experiment: Experiment, found: Found, path: Path) -> Path:
     """One panel for each signal, a line for each variant; error bars are 95 % confidence intervals over seeds."""
     pyplot = _pyplot()
+    from matplotlib import ticker
+
     x, y = experiment.plot
     signals = [words for words in experiment.signals if any(cell.signal == words for cell, _ in found)]
     columns = min(3, len(signals))
@@ -264,15 +266,18 @@ def plot(experiment: Experiment, found: Found, path: Path) -> Path:
         panel.set_visible(False)
     names = y.split("+")
     for words, panel in zip(signals, panels.flat):
-        labels: set[str] = set()
+        labels, networks = set(), []
         for number, variant in enumerate(variants):
             mine = [(cell, record) for cell, record in found if cell.signal == words and cell.variant == variant]
             for which, name in enumerate(names):
                 label = name if name == "mlp" else variant if len(names) == 1 else f"{variant}: {name}"
-                if label == "mlp" and label in labels:  # of `distil`: the trained network, which all variants begin with
-                    continue
-                style = {"color": "black" if label == "mlp" else COLOURS[number % len(COLOURS)], "linestyle": ("-", "--", ":")[(len(names) - 1 - which) % 3]}
+                style = {"color": COLOURS[number % len(COLOURS)], "linestyle": ("-", "--", ":")[(len(names) - 1 - which) % 3]}
                 for points in _lines(mine, x, name):
+                    if name == "mlp":  # of `distil`: the trained network, which variants may have in common
+                        if points[-1] in networks:
+                            continue
+                        networks.append(points[-1])
+                        style["color"] = "black"
                     places, means, halves = zip(*((at, *interval(values)) for at, values in points))
                     style |= {"linewidth": 1.4, "markersize": 4.5, "capsize": 2, "marker": "os^Dvx+*"[number % 8]}
                     panel.errorbar(places, means, [half or 0 for half in halves], label="" if label in labels else label, **style)
@@ -284,11 +289,18 @@ def plot(experiment: Experiment, found: Found, path: Path) -> Path:
         panel.tick_params(labelsize=8)
         if x == "bits":
             panel.set_xscale("log")
+            panel.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+            panel.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+            panel.xaxis.set_minor_formatter(ticker.NullFormatter())
         elif x == "bytes":  # sizes that were meant to be equal are not to fill the axis with their last bytes
             low, high = panel.get_xlim()
             panel.set_xlim(min(low, 0.85 * high), max(high, 1.15 * low))
-    panels.flat[0].legend(fontsize=7.5, frameon=False)
-    figure.tight_layout()
+    legend = {label: handle for panel in panels.flat for handle, label in zip(*panel.get_legend_handles_labels())}
+    width = max(1, int(figure.get_figwidth() / (0.8 + 0.062 * max(map(len, legend), default=1))))
+    below = 0.1 + 0.17 * -(-len(legend) // width)  # inches
+    figure.set_figheight(figure.get_figheight() + below)
+    figure.legend(legend.values(), legend, loc="lower center", ncol=width, fontsize=7.5, frameon=False, handlelength=3)
+    figure.tight_layout(rect=(0, below / figure.get_figheight(), 1, 1))
     figure.savefig(path)
     pyplot.close(figure)
     return path
