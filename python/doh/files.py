@@ -32,7 +32,11 @@ def check_target(path: str | os.PathLike[str]) -> None:
             raise FileError(f"cannot write {path}: it is not writable")
         return
     target = Path(os.path.realpath(path))
-    if target.is_dir():
+    try:
+        folder = target.is_dir()
+    except OSError as error:  # a name that is too long
+        raise FileError(f"cannot write {path}: {_cause(error)}") from error
+    if folder:
         raise FileError(f"cannot write {path}: it is a folder")
     if not target.parent.is_dir():
         raise FileError(f"cannot write {path}: the folder {path.parent} does not exist")

@@ -89,6 +89,8 @@ def test_bad_targets(tmp_path, ask):
         ask(tmp_path / "none" / "a.doh")
     with pytest.raises(files.FileError, match="it is a folder"):
         ask(tmp_path)
+    with pytest.raises(files.FileError, match="File name too long"):
+        ask(tmp_path / ("a" * 300))
     assert os.listdir(tmp_path) == []
 
 

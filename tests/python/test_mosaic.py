@@ -231,13 +231,45 @@ def test_an_easy_part_gets_what_its_smallest_network_takes():
 
 def test_networks_of_parts_are_not_larger_in_all_than_decoders_take():
     signal = Signal(np.zeros((64, 64, 3), np.uint8), "image", "u8")
-    for settings in ({"latents": 1_000_000}, {"bytes": 900_000}):
+    long = {"steps": 60000, "batch": 8192}
+    for settings in ({"latents": 1_000_000}, {"bytes": 900_000}, {"latents": 1_000_000, **long}, {"bytes": 400_000, **long}, {"bytes": 900_000, **long}):
         configs = MosaicRun._configs(bare(signal, CONFIG.replace(**settings)), cut_out(signal, (2, 2)))
         weights = sum(plan(Signal(signal.samples[:32, :32], "image", "u8"), config).target.weights for config in configs)
         assert 0.9 * MAX_WEIGHTS < weights <= MAX_WEIGHTS
     for settings, what in (({"latents": 1_000, "width": 700, "depth": 2}, "4 networks of"), ({"bytes": 4_000_000}, "4 networks of")):
         with pytest.raises(EncodeError, match=what):
             MosaicRun._configs(bare(signal, CONFIG.replace(**settings)), cut_out(signal, (2, 2)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "long"),
+    [
+        ({"steps": 6000, "batch": 4096}, False),
+        ({"steps": 12000, "batch": 8192}, True),
+        ({"steps": 60000, "batch": 4096}, True),
+        ({"seconds": 30.0}, False),
+        ({"seconds": 600.0, "steps": 0}, True),
+        ({"epochs": 20}, False),
+        ({"epochs": 5000}, True),
+    ],
+)
+def test_networks_of_parts_are_larger_in_long_trainings(settings, long):
+    signal = Signal(np.zeros((128, 128, 3), np.uint8), "image", "u8")
+    config = Config(bytes=16000, parts="2x2").replace(**settings)
+    configs = MosaicRun._configs(bare(signal, config), cut_out(signal, (2, 2)))
+    assert {each.weights_per_latent for each in configs} == {2.25 if long else 1.15}
+    assert {each.batch for each in configs} == {config.batch // 2 if long else config.batch}
+    assert {each.sampling for each in configs} == {"random"}
+    own = config.replace(weights_per_latent=1.5, sampling="errors")
+    configs = MosaicRun._configs(bare(signal, own), cut_out(signal, (2, 2)))
+    assert {(each.weights_per_latent, each.batch, each.sampling) for each in configs} == {(1.5, config.batch, "errors")}
+
+
+def test_cells_in_parts_are_drawn_near_their_surface():
+    signal = Signal(np.zeros((16, 16, 16, 1), np.uint8), "occupancy", "u1")
+    config = CONFIG.replace(parts="1x2x2")
+    (one, *_) = MosaicRun._configs(bare(signal, config), cut_out(signal, (1, 2, 2)))
+    assert one.sampling == "auto"
 
 
 def bare(signal: Signal, config: Config) -> MosaicRun:

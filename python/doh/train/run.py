@@ -347,7 +347,8 @@ class Run:
             if size > budget:
                 raise EncodeError(f"{budget} bytes are too few for this signal: the smallest file with this network is {size} bytes")
             if size < budget * FILL:
-                raise EncodeError(f"{budget} bytes are more than this network can use ({size} bytes): give it a larger width, or none")
+                advice = "give it a larger width, or none" if self.config.width else "ask for fewer"
+                raise EncodeError(f"{budget} bytes are more than this network can use ({size} bytes): {advice}")
         if at_once and self.config.rounding == "adaround":
             return self.rounded_adaptively(step)
         if not budget and self.config.step_rule == "rate":
