@@ -259,7 +259,7 @@ def test_networks_of_parts_are_larger_in_long_trainings(settings, long):
     configs = MosaicRun._configs(bare(signal, config), cut_out(signal, (2, 2)))
     assert {each.weights_per_latent for each in configs} == {2.25 if long else 1.15}
     assert {each.batch for each in configs} == {config.batch // 2 if long else config.batch}
-    assert {each.sampling for each in configs} == {"random"}
+    assert {each.sampling for each in configs} == {"auto" if long else "random"}
     own = config.replace(weights_per_latent=1.5, sampling="errors")
     configs = MosaicRun._configs(bare(signal, own), cut_out(signal, (2, 2)))
     assert {(each.weights_per_latent, each.batch, each.sampling) for each in configs} == {(1.5, config.batch, "errors")}

@@ -66,10 +66,11 @@ class MosaicRun:
             ladder=ladder,
             omega=config.omega or omega_for(points // len(pieces)),
             weights_per_latent=config.weights_per_latent or LEAST_WEIGHTS_PER_LATENT,
-            # looking where the errors are brings nothing here (docs/training.md)
-            sampling="random" if config.sampling == "auto" and signal.kind != "occupancy" else config.sampling,
         )
-        if is_long(config, points) and not config.weights_per_latent:
+        if not is_long(config, points):
+            if config.sampling == "auto" and signal.kind != "occupancy":  # looking where the errors are brings nothing to small networks (docs/training.md)
+                common = common.replace(sampling="random")
+        elif not config.weights_per_latent:
             common = common.replace(weights_per_latent=LONG_WEIGHTS_PER_LATENT, batch=max(1, int(config.batch * LONG_BATCH)))
         if config.epochs:  # parts may differ by a row of points, but not in their steps
             most = max(piece.signal.samples.size // signal.channels for piece in pieces)
