@@ -59,7 +59,7 @@ def peak(device: torch.device, side: int) -> float:
 
 
 class Case:
-    """Random networks of one shape, as training begins with them, and points of noise."""
+    """Random networks of one shape, as training begins with them, and points of noise, which differ in importance."""
 
     def __init__(self, batch: int, width: int, device: torch.device, signals: int = 1) -> None:
         torch.manual_seed(0)
@@ -68,6 +68,7 @@ class Case:
         self.encoding = Encoding(SHAPE, FREQUENCIES, "octaves", device)
         self.samples = [torch.randint(256, (prod(SHAPE), 3), dtype=torch.uint8).to(device) for _ in range(signals)]
         self.points = torch.randint(prod(SHAPE), (signals, batch)).to(device)
+        self.importance = (0.5 + torch.rand(signals, batch)).to(device)
         gains = [1 / self.target.inputs] + [sqrt(6 / width)] * DEPTH
         parts = [(torch.rand(signals, o * i) * 2 - 1) * gain for (o, i), gain in zip(self.target.layer_shapes, gains, strict=True)]
         self.weights = torch.cat(parts, 1).to(device)
@@ -86,7 +87,8 @@ class Case:
     def loss(self, signal: int, flat: Tensor, biases: Tensor, output_bias: Tensor) -> Tensor:
         inputs = self.encoding(self.points[signal]).to(flat.dtype)
         wanted = self.samples[signal][self.points[signal]].to(flat.dtype) / 255
-        return (siren(inputs, self.matrices(flat), biases, output_bias) - wanted).square().mean()
+        errors = (siren(inputs, self.matrices(flat), biases, output_bias) - wanted).square()
+        return (errors * self.importance[signal, :, None]).mean()
 
     def autograd(self, signal: int, kind: torch.dtype, loss: Callable[..., Tensor] | None = None) -> list[Tensor]:
         parameters = [p[signal].to(kind).requires_grad_() for p in (self.weights, self.biases, self.output_bias)]
@@ -95,11 +97,11 @@ class Case:
     def step(self, name: str, signal: int) -> Callable[[], tuple[Tensor, list[Tensor]]]:
         gradient = BatchGradient(self.target, self.encoding, self.samples[signal], 0.0, 255.0, self.batch, fused=[name])
         weights, workers = self.matrices(self.weights[signal]), Workers(1, None)
-        return lambda: gradient(self.points[signal], weights, self.biases[signal], self.output_bias[signal], workers)
+        return lambda: gradient(self.points[signal], weights, self.biases[signal], self.output_bias[signal], workers, self.importance[signal])
 
     def group(self, name: str) -> Callable[[], tuple[Tensor, list[Tensor]]]:
         gradient = GroupGradient(self.target, [self.encoding] * self.signals, self.samples, [(0.0, 255.0)] * self.signals, [name])
-        return lambda: gradient(self.points, self.weights, self.biases, self.output_bias)
+        return lambda: gradient(self.points, self.weights, self.biases, self.output_bias, self.importance)
 
 
 def together(tensors: Sequence[Tensor]) -> Tensor:
