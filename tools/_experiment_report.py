@@ -265,8 +265,9 @@ def plot(experiment: Experiment, found: Found, path: Path) -> Path:
     for panel in panels.flat[len(signals) :]:
         panel.set_visible(False)
     names = y.split("+")
+    side_by_side = x == "bytes" and len({cell.point for cell, _ in found}) == 1  # files of one size: their last bytes are no axis
     for words, panel in zip(signals, panels.flat):
-        labels, networks = set(), []
+        labels, networks, spread = set(), [], []
         for number, variant in enumerate(variants):
             mine = [(cell, record) for cell, record in found if cell.signal == words and cell.variant == variant]
             for which, name in enumerate(names):
@@ -279,6 +280,8 @@ def plot(experiment: Experiment, found: Found, path: Path) -> Path:
                         networks.append(points[-1])
                         style["color"] = "black"
                     places, means, halves = zip(*((at, *interval(values)) for at, values in points))
+                    spread.extend(places)
+                    places = [number] if side_by_side else places
                     style |= {"linewidth": 1.4, "markersize": 4.5, "capsize": 2, "marker": "os^Dvx+*"[number % 8]}
                     panel.errorbar(places, means, [half or 0 for half in halves], label="" if label in labels else label, **style)
                     labels.add(label)
@@ -292,9 +295,9 @@ def plot(experiment: Experiment, found: Found, path: Path) -> Path:
             panel.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
             panel.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
             panel.xaxis.set_minor_formatter(ticker.NullFormatter())
-        elif x == "bytes":  # sizes that were meant to be equal are not to fill the axis with their last bytes
-            low, high = panel.get_xlim()
-            panel.set_xlim(min(low, 0.85 * high), max(high, 1.15 * low))
+        elif side_by_side:
+            panel.set_xticks([])
+            panel.set_xlabel(f"{min(spread):,.0f} to {max(spread):,.0f} bytes", fontsize=9)
     legend = {label: handle for panel in panels.flat for handle, label in zip(*panel.get_legend_handles_labels())}
     width = max(1, int(figure.get_figwidth() / (0.8 + 0.062 * max(map(len, legend), default=1))))
     below = 0.1 + 0.17 * -(-len(legend) // width)  # inches
