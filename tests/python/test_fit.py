@@ -237,7 +237,10 @@ def test_points_where_the_errors_are_belong_to_other_signals(batch):
         assert isinstance(Run(picture(), QUICK.replace(sampling=sampling, batch=batch)).sampler, ErrorSampler) == (batch == 64)
     assert Run(picture(), QUICK.replace(sampling="epochs", batch=batch)).sampler is None
     field = Signal(np.arange(512, dtype=np.uint8).reshape(8, 8, 8, 1) // 128, "occupancy", "u1")
-    assert isinstance(Run(field, QUICK.replace(sampling="errors")).sampler, ErrorSampler)
+    sound = Signal(np.zeros((500, 1), np.int16), "audio", "s16")
+    for signal in (field, sound):
+        assert isinstance(Run(signal, QUICK.replace(sampling="errors")).sampler, ErrorSampler)
+    assert Run(sound, QUICK).sampler is None
 
 
 def test_number_of_torch_threads_is_left_as_it_was():

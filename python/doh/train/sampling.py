@@ -77,18 +77,16 @@ class SurfaceSampler:
 
 
 def sampler_of(signal: Signal, sampling: str, generator: torch.Generator, drawn: bool) -> SurfaceSampler | ErrorSampler | None:
-    """What draws the points of a batch where they are drawn and not evenly: of an occupancy field near its surface, of other signals where the errors are.
+    """What draws the points of a batch where they are drawn and not evenly: of an occupancy field near its surface, of an image where the errors are.
 
     Raises EncodeError where the setting wants it of another signal.
     """
     field = signal.kind == "occupancy" and len(signal.shape) == 3 and signal.channels == 1
     if sampling == "surface" and not field:
         raise EncodeError(f"sampling = surface is for 3-D occupancy fields of one channel, not for {signal.kind} of the shape {signal.shape}")
-    if not drawn or sampling in ("random", "epochs"):
-        return None
-    if field and sampling != "errors":
-        return SurfaceSampler(signal.samples, generator)
-    return ErrorSampler(signal.shape, generator)
+    if drawn and (sampling == "errors" or (sampling == "auto" and signal.kind == "image")):
+        return ErrorSampler(signal.shape, generator)
+    return SurfaceSampler(signal.samples, generator) if drawn and field and sampling in ("auto", "surface") else None
 
 
 def judged_rows(shape: Sequence[int]) -> list[slice]:
