@@ -6,6 +6,7 @@ Every function gives flat results, name -> number; docs/experiments.md says what
 from __future__ import annotations
 
 import bz2
+import json
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from _experiments import Cell, config_of, kept, tuning_of
-from _runs import device_name, encode_on, first_step
+from _runs import device_name, encode_on, first_step, say
 from torch import Tensor
 
 import doh
@@ -26,13 +27,14 @@ from doh.model import TOP, QuantModel
 from doh.signal import Signal
 from doh.signals.meshes import surface_points
 from doh.signals.surface import surface
+from doh.train.checkpoint import load
 from doh.train.distil import point
 from doh.train.fit import Progress
 from doh.train.paper_quant import figures, parts_of, round_min_max, tensors_of
 from doh.train.plan import plan
 from doh.train.projection import DenseProjection, Projection
 from doh.train.run import Run, new_projection
-from doh.train.study import layer_variances, psnr_of, samples_of, trained
+from doh.train.study import layer_variances, psnr_of, samples_of, train_on
 
 #: Bits of rounding after training, where the options do not name others.
 LEVELS = (16, 8, 6, 5, 4)
@@ -112,6 +114,20 @@ def memory(path: Path, config: Config, parameters: int) -> dict[str, float]:
     return found | ({"footprint_bytes": parameters * config.bits / 8} if config.step_rule == "range" else {})
 
 
+def resumed(make: Callable[[], Run], checkpoint: Path) -> tuple[Run, int]:
+    """A run that has taken all its steps, from a checkpoint if there is one, which it leaves there; and the step that it went on from. Raises EncodeError."""
+    run = make()
+    if checkpoint.exists():
+        try:
+            load(run, checkpoint)
+        except doh.EncodeError as error:
+            say(f"begun anew: {error}")
+            checkpoint.unlink()
+            run = make()
+    first = run.step
+    return train_on(run, checkpoint), first
+
+
 # Measures
 
 
@@ -139,7 +155,8 @@ def rounding(cell: Cell, signal: Signal, config: Config, folder: Path, name: str
     For each: quality, `loss` (of PSNR, from floating point), `bpp` (the paper's memory, parameters times bits, for each point) and `bzip2`, bytes of the
     integers so packed, by those of the memory.
     """
-    run = trained(signal, config.replace(finish=0), projection=projection_of(cell.settings.get("generator", "")))
+    checkpoint, projection = folder / f"{name}.ckpt", projection_of(cell.settings.get("generator", ""))
+    run, first = resumed(lambda: Run(signal, config.replace(finish=0), projection), checkpoint)
     levels = cell.options.get("levels", LEVELS)
     tensors, results = tensors_of(run), quality(samples_of(run), signal)
     found = {f"{key}_float": value for key, value in results.items()}
@@ -149,7 +166,8 @@ def rounding(cell: Cell, signal: Signal, config: Config, folder: Path, name: str
         now |= {"loss": results["psnr"] - now["psnr"], "bpp": figure.bpp, "bzip2": figure.bzip2 / figure.footprint}
         found |= {f"{key}_{figure.bits}": value for key, value in now.items()}
     found["bpp_float"] = 32 * (run.plan.latents + run.plan.target.biases) / run.points
-    return {"results": found, **sizes(run)}
+    checkpoint.unlink(missing_ok=True)
+    return {"results": found, **sizes(run), "from_step": first}
 
 
 def variance(cell: Cell, signal: Signal, config: Config, folder: Path, name: str) -> dict[str, Any]:
@@ -166,17 +184,25 @@ def variance(cell: Cell, signal: Signal, config: Config, folder: Path, name: str
 def distil(cell: Cell, signal: Signal, config: Config, folder: Path, name: str) -> dict[str, Any]:
     """Algorithm 1: trains a plain network, inverts it to latents of each percentage of its weights in the option `shares`, and fine-tunes them.
 
-    Options: `generator`, `epochs` of fine-tuning, and `tune`, its settings. All in floating point.
+    Options: `generator`, `epochs` of fine-tuning, and `tune`, its settings. All in floating point. A cell that was stopped has the plain network's checkpoint
+    and the results of the percentages that are done, and goes on with the next one.
     """
-    mlp = trained(signal, config.replace(finish=0))
+    checkpoint, done = folder / f"{name}.ckpt", folder / f"{name}.json"
+    mlp, _ = resumed(lambda: Run(signal, config.replace(finish=0)), checkpoint)
     options, weights = cell.options, mlp.plan.target.weights
     found = {"mlp": psnr_of(mlp), "mlp_parameters": weights + mlp.plan.target.biases}
+    found |= json.loads(done.read_text(encoding="utf-8")) if done.exists() else {}
     tune = tuning_of(cell, device=config.device, threads=config.threads)
     for share in options["shares"]:
+        if f"tuned_{share}" in found:
+            continue
         started = time.perf_counter()
         got = point(mlp, round(share / 100 * weights), options["generator"], tune, options["epochs"])
         now = {"inverted": got.psnr_inverted, "tuned": got.psnr_tuned, "parameters": got.parameters, "seconds": time.perf_counter() - started}
         found |= {f"{key}_{share}": value for key, value in now.items()}
+        write_atomic(done, json.dumps(found).encode())
+    checkpoint.unlink(missing_ok=True)
+    done.unlink(missing_ok=True)
     return {"results": found, **sizes(mlp)}
 
 

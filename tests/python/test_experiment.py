@@ -292,7 +292,7 @@ FIELDS |= {"seconds": float, "processor_seconds": float, "device": str, "version
 
 
 def check_schema(record: dict) -> None:
-    more = {"file", "from_step"} if record["measure"] == "file" else set()
+    more = {"file": {"file", "from_step"}, "rounding": {"from_step"}}.get(record["measure"], set())
     assert set(record) == {*FIELDS, *more} and record["schema"] == 1
     for field, kind in FIELDS.items():
         assert type(record[field]) is kind, field
@@ -367,6 +367,57 @@ def test_rounding(program, folder):
         assert results["loss_4"] == pytest.approx(results["psnr_float"] - results["psnr_4"]) and results["loss_4"] > results["loss_8"] > -1
         assert results["bpp_8"] == 8 * record["parameters"] / (24 * 32)
     assert plain["latents"] == plain["weights"] == 2 * 8 + 8 * 8 + 8 * 3 and projected["latents"] == 52 and projected["weights"] > plain["weights"]
+
+
+@needs["torch"]
+@pytest.mark.parametrize("measure", ["rounding", "distil"])
+def test_a_stopped_cell_of_another_measure_goes_on(program, folder, monkeypatch, capsys, measure):
+    """To the results of one in one piece; `distil` keeps what it has of each percentage too."""
+    from doh.train.run import Run
+
+    if measure == "distil":
+        options = 'options = { shares = [50, 100], generator = "tied", epochs = 20, tune = { batch = 400 } }'
+        text = ROUNDING.replace('measure = "rounding"', 'measure = "distil"').replace("options = { levels = [8, 4] }", options)
+        (folder / "defined" / "rounding.toml").write_text(text)
+    command, files, taken, train = words(folder, "run", "rounding"), folder / "out" / "files", [], Run.train
+    assert program.main(command) == 0
+    wanted = [without_times(record) for record in records(folder)]
+    (folder / "out" / "records.jsonl").unlink()
+
+    def counted(run, workers):
+        taken.append(run)
+        if len(taken) in stops:
+            raise KeyboardInterrupt
+        train(run, workers)
+
+    stops = {40, 110} if measure == "rounding" else {40, 80, 110}  # of distil: in the plain network, in the fine-tuning to 50 % and to 100 %
+    monkeypatch.setattr(Run, "train", counted)
+    for _ in stops:
+        assert program.main(command) == 130 and any(path.suffix == ".ckpt" for path in files.iterdir())
+    steps = len(taken)
+    assert program.main(command) == 0 and not list(files.iterdir())
+    assert [without_times(record) for record in records(folder)] == wanted
+    if measure == "rounding":  # 60 steps each: the first was stopped after 39, the second after 48
+        assert [record["from_step"] for record in records(folder)] == [39, 48, 0]
+    assert steps == max(stops)
+
+
+@needs["torch"]
+def test_what_is_no_checkpoint_of_a_network_is_dropped(program, folder, capsys):
+    assert program.main(words(folder, "run", "rounding")) == 0
+    wanted = [without_times(record) for record in records(folder)]
+    path = folder / "out" / "files" / f"{wanted[0]['key']}.ckpt"
+    (folder / "out" / "records.jsonl").unlink()
+    path.write_bytes(b"nonsense")
+    capsys.readouterr()
+    assert program.main(words(folder, "run", "rounding")) == 0 and "begun anew: " in capsys.readouterr().err
+    assert [without_times(record) for record in records(folder)] == wanted and not path.exists()
+
+
+def without_times(record: dict) -> dict:
+    """What a record says of the network and its quality."""
+    results = {key: value for key, value in record["results"].items() if not key.startswith("seconds")}
+    return {key: record[key] for key in ("key", "weights", "parameters", "steps")} | {"results": results}
 
 
 @needs["torch"]

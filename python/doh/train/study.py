@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
 
 import numpy as np
 import torch
@@ -13,6 +15,7 @@ from doh.config import Config
 from doh.metrics import psnr
 from doh.model import DTYPE, TOP, Target
 from doh.signal import Signal
+from doh.train.checkpoint import save
 from doh.train.engine import device_of
 from doh.train.gradient import workers_for
 from doh.train.projection import Projection, initial_latents
@@ -28,12 +31,27 @@ def trained(signal: Signal, config: Config, start: Start | None = None, projecti
     return train_on(Run(signal, config, projection, start))
 
 
-def train_on(run: Run) -> Run:
-    """The same run, after the steps that it has left. Raises EncodeError for one that went out of bounds."""
+def train_on(run: Run, checkpoint: Path | None = None) -> Run:
+    """The same run, after the steps that it has left. Raises EncodeError for one that went out of bounds.
+
+    checkpoint: a file for its state, written every `checkpoint_seconds`, on an interrupt and at the end, and left there. OSError where it
+    cannot be.
+    """
+    saved = monotonic()
     with workers_for(device_of(run.config.device), run.config.threads) as workers:
-        while run.step < run.steps:
-            run.train(workers)
+        try:
+            while run.step < run.steps:
+                run.train(workers)
+                if checkpoint and monotonic() - saved >= run.config.checkpoint_seconds:
+                    save(run, checkpoint)
+                    saved = monotonic()
+        except KeyboardInterrupt:
+            if checkpoint and run.whole:
+                save(run, checkpoint)
+            raise
     run.check_finite()
+    if checkpoint:
+        save(run, checkpoint)
     return run
 
 
