@@ -13,7 +13,7 @@ from doh import Signal  # noqa: E402
 from doh.config import Config  # noqa: E402
 from doh.train import importance  # noqa: E402
 from doh.train.gradient import Workers  # noqa: E402
-from doh.train.importance import EVEN, PROBES, ErrorSampler, squared_errors  # noqa: E402
+from doh.train.importance import EVEN, PROBES, ErrorSampler, block_counts, squared_errors  # noqa: E402
 from doh.train.run import Run  # noqa: E402
 from doh.train.siren import siren  # noqa: E402
 
@@ -52,8 +52,13 @@ def test_blocks_cover_the_grid_once(shape):
     assert (seen == 1).all() and sampler.share.sum() == pytest.approx(1) and len(sampler.share) >= prod(shape) // 300
 
 
-def test_blocks_of_a_large_signal_are_larger():
-    assert 4000 < len(sampler_of((3000, 4000)).errors) <= importance.MOST_BLOCKS
+@pytest.mark.parametrize("shape", [(3000, 4000), (2, 6_000_000), (1, 1, 8_000_000), (20_000_000,), (500, 2, 9000), (3, 3, 3, 300_000)], ids=str)
+def test_blocks_of_a_large_signal_are_larger(shape):
+    assert 4000 < len(sampler_of(shape).errors) <= importance.MOST_BLOCKS
+
+
+def test_blocks_are_near_to_cubes():
+    assert block_counts((512, 768)) == [64, 96] and block_counts((512, 3)) == [24, 1] and block_counts((2, 2)) == [1, 1] and block_counts((5,)) == [1]
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

@@ -41,8 +41,7 @@ class ErrorSampler:
     def __init__(self, shape: Sequence[int], generator: torch.Generator) -> None:
         self.shape, self.generator = tuple(shape), generator
         points, dims = prod(shape), len(shape)
-        side = max(BLOCK_POINTS, points / MOST_BLOCKS) ** (1 / dims)
-        counts = [max(1, int(length / side)) for length in shape]
+        counts = block_counts(shape)
         edges = [torch.arange(count + 1) * length // count for count, length in zip(counts, shape)]
         self.strides = [prod(shape[dim + 1 :]) for dim in range(dims)]
         firsts = torch.meshgrid(*(e[:-1] * stride for e, stride in zip(edges, self.strides)), indexing="ij")
@@ -99,6 +98,17 @@ class ErrorSampler:
         probability = EVEN * self.share + (1 - EVEN) * wanted / total if total > 0 else self.share
         self.importance = (self.share / probability).to(torch.float32)
         self.cumulated = probability.cumsum(0)
+
+
+def block_counts(shape: Sequence[int]) -> list[int]:
+    """Blocks along each dimension: as near to cubes as they get, at most MOST_BLOCKS in all."""
+    volume, left, side = max(BLOCK_POINTS, prod(shape) / MOST_BLOCKS), len(shape), 1.0
+    for length in sorted(shape):  # a block is as long as a short dimension, and the longer in the others
+        side = volume ** (1 / left)
+        if length >= side:
+            break
+        volume, left = volume / length, left - 1
+    return [max(1, int(length / side)) for length in shape]
 
 
 @torch.no_grad()
