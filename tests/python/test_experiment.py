@@ -414,6 +414,31 @@ def test_what_is_no_checkpoint_of_a_network_is_dropped(program, folder, capsys):
     assert [without_times(record) for record in records(folder)] == wanted and not path.exists()
 
 
+@needs["torch"]
+def test_an_interrupt_amid_a_step_waits_for_its_end(folder, tmp_path):
+    """Ctrl-C comes as a signal, at any moment of a step, and the checkpoint is of the step's end."""
+    from doh.train.checkpoint import load as load_state
+    from doh.train.run import Run
+    from doh.train.study import train_on
+
+    cell = load("sizes", "quick", folder=folder / "defined").cells[0]
+    signal = read(folder, cell.signal)
+    run = Run(signal, config_of(cell, signal, device="cpu").replace(steps=50))
+    draw = run.draw
+
+    def interrupting():
+        if run.step == 20:
+            os.kill(os.getpid(), signals.SIGINT)
+        return draw()
+
+    run.draw = interrupting
+    with pytest.raises(KeyboardInterrupt):
+        train_on(run, tmp_path / "state.ckpt")
+    resumed = Run(signal, run.config)
+    load_state(resumed, tmp_path / "state.ckpt")
+    assert resumed.step == run.step == 21
+
+
 def without_times(record: dict) -> dict:
     """What a record says of the network and its quality."""
     results = {key: value for key, value in record["results"].items() if not key.startswith("seconds")}

@@ -17,6 +17,7 @@ from doh.model import DTYPE, TOP, Target
 from doh.signal import Signal
 from doh.train.checkpoint import save
 from doh.train.engine import device_of
+from doh.train.fit import interrupts_between_steps
 from doh.train.gradient import workers_for
 from doh.train.projection import Projection, initial_latents
 from doh.train.run import Run, Start, new_projection
@@ -38,10 +39,11 @@ def train_on(run: Run, checkpoint: Path | None = None) -> Run:
     cannot be.
     """
     saved = monotonic()
-    with workers_for(device_of(run.config.device), run.config.threads) as workers:
+    with workers_for(device_of(run.config.device), run.config.threads) as workers, interrupts_between_steps() as check_interrupt:
         try:
             while run.step < run.steps:
                 run.train(workers)
+                check_interrupt()
                 if checkpoint and monotonic() - saved >= run.config.checkpoint_seconds:
                     save(run, checkpoint)
                     saved = monotonic()
