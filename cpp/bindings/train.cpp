@@ -12,6 +12,7 @@
 #include "train/kernels.h"
 #include "train/pool.h"
 #include "train/step.h"
+#include "train/tied.h"
 
 namespace nb = nanobind;
 
@@ -163,6 +164,49 @@ double peak(double seconds, unsigned threads, const Name& name) {
   return best;
 }
 
+void rounded_values(const Array<const float, 1>& values, double step, const Array<float, 1>& out) {
+  want("numbers in out", out.size(), values.size());
+  rounded(values.data(), values.size(), static_cast<float>(step), out.data());
+}
+
+using Indices = Array<const int64_t, 1>;
+using Signs = Array<const int8_t, 1>;
+using Numbers = Array<const float, 1>;
+
+void weights_of_latents(const Numbers& latents, const Indices& index, const Signs& sign, const Numbers& gain, const Array<float, 1>& out) {
+  want("numbers in sign", sign.size(), index.size());
+  want("numbers in gain", gain.size(), index.size());
+  want("numbers in out", out.size(), index.size());
+  tied_weights({latents.size(), index.size(), index.data(), sign.data(), nullptr, 0, gain.data()}, latents.data(), out.data());
+}
+
+void gradient_of_latents(const Numbers& gradient, const Array<const int64_t, 2>& inverse, const Signs& sign, const Numbers& gain,
+                         const Array<float, 1>& out) {
+  want("numbers in sign", sign.size(), gradient.size());
+  want("numbers in gain", gain.size(), gradient.size());
+  want("columns of inverse", inverse.shape(1), out.size());
+  if (inverse.shape(0) == 0) throw nb::value_error("inverse has at least one row");
+  tied_gradient({out.size(), gradient.size(), nullptr, sign.data(), inverse.data(), inverse.shape(0), gain.data()}, gradient.data(), out.data());
+}
+
+void draw_points(const Array<const double, 1>& cumulated, const Numbers& importance, const Indices& first, const std::vector<Indices>& extents,
+                 const std::vector<int64_t>& strides, double offset, const Array<const int64_t, 2>& words, const Array<int64_t, 1>& points,
+                 const Array<float, 1>& counts) {
+  want("numbers in importance", importance.size(), cumulated.size());
+  want("numbers in first", first.size(), cumulated.size());
+  want("strides", strides.size(), extents.size());
+  want("rows of words", words.shape(0), (extents.size() + 1) / 2);
+  want("columns of words", words.shape(1), points.size());
+  want("numbers in counts", counts.size(), points.size());
+  std::vector<const int64_t*> along;
+  for (const Indices& extent : extents) {
+    want("numbers in an extent", extent.size(), cumulated.size());
+    along.push_back(extent.data());
+  }
+  draw({cumulated.size(), cumulated.data(), importance.data(), first.data(), along, strides}, offset, words.data(), points.size(), points.data(),
+       counts.data());
+}
+
 template <class S>
 void bind(nb::module_& m) {
   using nb::arg, nb::none;
@@ -211,6 +255,19 @@ NB_MODULE(_train, m) {
   });
   doh::train::bind<float>(m);
   doh::train::bind<double>(m);
+  using nb::arg;
+  m.def("rounded", &doh::train::rounded_values, arg("values").noconvert(), arg("step"), arg("out").noconvert(),
+        "Fills out (n,) with values (n,) rounded to multiples of step, or as they are where it is 0.");
+  m.def("tied_weights", &doh::train::weights_of_latents, arg("latents").noconvert(), arg("index").noconvert(), arg("sign").noconvert(),
+        arg("gain").noconvert(), arg("out").noconvert(), "Fills out (D,) with sign * latents[index] * gain.");
+  m.def("tied_gradient", &doh::train::gradient_of_latents, arg("gradient").noconvert(), arg("inverse").noconvert(), arg("sign").noconvert(),
+        arg("gain").noconvert(), arg("out").noconvert(),
+        "Fills out (n,) with the gradient of the latents for that of the weights, gradient (D,). inverse: (chunks, n), the weight that each latent "
+        "serves, D for none.");
+  m.def("draw", &doh::train::draw_points, arg("cumulated").noconvert(), arg("importance").noconvert(), arg("first").noconvert(),
+        arg("extents").noconvert(), arg("strides"), arg("offset"), arg("words").noconvert(), arg("points").noconvert(), arg("counts").noconvert(),
+        "Fills points (batch,), numbers of grid points, and counts (batch,), their importance, from blocks of points (doh.train.importance). words: "
+        "(dimensions / 2, batch), random, of 62 bits.");
   m.def("peak", &doh::train::peak, nb::arg("seconds"), nb::arg("threads") = 1, nb::arg("kernel") = nb::none(),
         "float32 multiply-adds a second, at most, as measured in so many seconds.");
   m.def("kernels", &doh::train::kernels, "The names of the kernels for float32 that run on this machine, best first.");

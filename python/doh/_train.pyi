@@ -34,3 +34,17 @@ def grid_step(
     kernel: str | None = None,
     importance: _Array | None = None,
 ) -> float: ...
+def rounded(values: _Array, step: float, out: _Array) -> None: ...
+def tied_weights(latents: _Array, index: _Array, sign: _Array, gain: _Array, out: _Array) -> None: ...
+def tied_gradient(gradient: _Array, inverse: _Array, sign: _Array, gain: _Array, out: _Array) -> None: ...
+def draw(
+    cumulated: _Array,
+    importance: _Array,
+    first: _Array,
+    extents: Sequence[_Array],
+    strides: Sequence[int],
+    offset: float,
+    words: _Array,
+    points: _Array,
+    counts: _Array,
+) -> None: ...

@@ -139,3 +139,12 @@ def test_bench_encode_takes_the_steps_that_it_is_told(monkeypatch, tmp_path):
     monkeypatch.setattr(tool.Config, "from_preset", lambda name: config)
     assert [record["steps"] for record in tool.measure_encoding("noise", signal, "paper", 5, 1)] == [5, 5]
     assert [record["steps"] for record in tool.measure_encoding("noise", signal, "paper", 0, 1)] == [6, 6]
+
+
+def test_bench_encode_compares_whole_training_steps(capsys):
+    torch = pytest.importorskip("torch")
+    tool = program("bench_encode")
+    before = torch.get_num_threads()
+    records = tool.measure_training(64, 1, 0.01)
+    assert torch.get_num_threads() == before and len(capsys.readouterr().out.splitlines()) == 3
+    assert {r["engine"] for r in records} == {"doh", "torch's calls", "hand-written"} and all(r["case"] == "training" and r["runs"] >= 5 for r in records)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from doh.train.fused import siren
+from doh.train.fused import _train, available, siren
 
 if TYPE_CHECKING:
     from doh.train.run import Run
@@ -63,6 +63,19 @@ class ErrorSampler:
     def draw(self, batch: int) -> tuple[Tensor, Tensor]:
         """Row-major point numbers, int64 (batch,), and their importance, float32 (batch,)."""
         offset = torch.rand((), dtype=torch.float64, generator=self.generator)
+        if available():
+            return self._draw_compiled(offset.item(), batch)
+        return self._draw_by_torch(offset, batch)
+
+    def _draw_compiled(self, offset: float, batch: int) -> tuple[Tensor, Tensor]:
+        """What _draw_by_torch gives, in one pass."""
+        words = torch.stack([torch.randint(1 << 62, (batch,), generator=self.generator) for _ in range(0, len(self.shape), 2)])
+        points, counts = torch.empty(batch, dtype=torch.int64), torch.empty(batch)
+        blocks = self.cumulated, self.importance, self.first, self.extents, self.strides
+        _train.draw(*blocks, offset, words, points, counts)
+        return points, counts
+
+    def _draw_by_torch(self, offset: Tensor, batch: int) -> tuple[Tensor, Tensor]:
         ends = (self.cumulated * batch - offset).ceil_().to(torch.int64)  # how many of 0 + offset, 1 + offset, .. lie below
         ends[-1] = batch
         ends[1:] -= ends[:-1].clone()

@@ -17,6 +17,7 @@ from doh.errors import EncodeError
 from doh.metrics import psnr
 from doh.model import TOP, QuantModel
 from doh.signal import Signal
+from doh.train.compiled import CompiledStep
 from doh.train.engine import device_of, steps_for
 from doh.train.gradient import BatchGradient, Workers, backpropagate
 from doh.train.importance import ErrorSampler, squared_errors
@@ -102,6 +103,7 @@ class Run:
         self.generator = torch.Generator().manual_seed(config.seed % (1 << 63))
         self.sampler = sampler_of(signal, config.sampling, self.generator, self.batch < self.points)
         self.order = torch.empty(0, dtype=torch.int64)  # what is left of the present pass when sampling without replacement
+        self.compiled = CompiledStep(self) if CompiledStep.fits(self) else None
         self.loss = torch.zeros((), device=self.device)  # of recent batches
         self.step = 0
         self.whole = True  # False while a step is under way
@@ -230,6 +232,14 @@ class Run:
             self.restart()
             self.begin()
 
+        loss = self.compiled(self, workers) if self.compiled else self._by_torch(workers)
+        self.loss.lerp_(loss, max(0.02, 1 / (1 + self.step)))
+        self.step += 1
+        self.whole = True
+
+    def _by_torch(self, workers: Workers) -> Tensor:
+        """The step by calls of torch, any projection and any device. Returns the loss."""
+
         def gradient(flat: Tensor, biases: Tensor, output_bias: Tensor) -> tuple[Tensor, list[Tensor]]:
             points, importance = self.draw()
             return self.gradient(points, self.projection.split(flat), biases, output_bias, workers, importance)
@@ -237,9 +247,7 @@ class Run:
         self.optimiser.zero_grad()
         loss = backpropagate(self, (self.quantisation.latent, self.quantisation.bias) if self.quantisation else None, gradient)
         self.optimiser.step()
-        self.loss.lerp_(loss, max(0.02, 1 / (1 + self.step)))
-        self.step += 1
-        self.whole = True
+        return loss
 
     def pace(self, share: float) -> None:
         """To be called before each step of a training that ends by the clock: says how much of it is over, from 0 at first up to 1, never less than before.

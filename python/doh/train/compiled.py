@@ -1,0 +1,82 @@
+"""A whole training step in few calls of compiled code, for one network with tied weights on the CPU: the very numbers that torch's calls give.
+
+Beside a gradient of two milliseconds, each call of torch on a few thousand numbers costs tens of microseconds, and there are about forty in a step.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim.adam import adam
+
+from doh.train.checkpoint import start_moments
+from doh.train.fused import _train
+from doh.train.projection import TiedProjection
+
+if TYPE_CHECKING:
+    from doh.train.gradient import Workers
+    from doh.train.run import Run
+
+#: Torch adds up more gradients of one latent than these in an order of its own.
+MOST_CHUNKS = 4
+
+
+class CompiledStep:
+    """What doh.train.gradient.backpropagate and Adam do to a run's parameters, bit for bit, for a run that `fits`."""
+
+    @staticmethod
+    def fits(run: Run) -> bool:
+        """Whether this step is there, and knows all that the run asks for."""
+        projection = run.projection
+        tied = isinstance(projection, TiedProjection) and len(projection.inverse) <= MOST_CHUNKS * projection.n
+        return run.gradient.fused is not None and tied and run.l1 is None and run.config.latent_scale != "weights" and run.config.step_rule != "range"
+
+    def __init__(self, run: Run) -> None:
+        projection, target = run.projection, run.plan.target
+        assert isinstance(projection, TiedProjection) and run.gradient.fused is not None
+        self.fused = run.gradient.fused
+        self.index, self.sign = projection.index.numpy(), projection.sign.numpy()
+        self.inverse = projection.inverse.view(-1, projection.n).numpy()
+        self.omegas = run.omegas.numpy()
+        shape, sizes = (target.depth, target.width), (target.weights, target.biases - target.channels, target.channels)
+        self.latents, self.weights = np.empty(projection.n, np.float32), np.empty(target.weights, np.float32)
+        self.biases = np.empty(shape, np.float32)
+        self.gradient = np.empty(sum(sizes), np.float32)
+        self.of_weights, self.of_biases, self.of_output = np.split(self.gradient, np.cumsum(sizes)[:-1])
+        self.of_latents = torch.empty(projection.n)
+        self.gradients = [[self.of_latents], [torch.from_numpy(self.of_biases).view(shape), torch.from_numpy(self.of_output)]]
+
+    @torch.no_grad()
+    def __call__(self, run: Run, workers: Workers) -> Tensor:
+        """Draws a batch, changes the run's parameters by one step of Adam, and returns the loss. The gradients themselves are not kept."""
+        latents, gain = run.latents.detach().numpy(), run.gain.numpy()
+        np.multiply(run.biases.detach().numpy(), self.omegas, out=self.biases)
+        if rounding := run.quantisation:
+            _train.rounded(latents, rounding.latent, self.latents)
+            _train.rounded(self.biases.reshape(-1), rounding.bias, self.biases.reshape(-1))
+            latents = self.latents
+        _train.tied_weights(latents, self.index, self.sign, gain, self.weights)
+        points, importance = run.draw()
+        fused, total = self.fused, len(points) * run.plan.target.channels
+        data = points.numpy(), fused.tables, fused.samples, fused.low, fused.top, 1 / total
+        parameters = self.weights, self.biases, run.output_bias.detach().numpy()
+        counts = None if importance is None else importance.numpy()
+        error = _train.grid_step(*data, *parameters, self.gradient, workers.threads, importance=counts)
+        _train.tied_gradient(self.of_weights, self.inverse, self.sign, gain, self.of_latents.numpy())
+        self.gradients[1][0] *= run.omegas
+        self._adam(run)
+        return torch.tensor(error / total, dtype=torch.float32)
+
+    def _adam(self, run: Run) -> None:
+        """optimiser.step(), without what it does besides."""
+        if not run.optimiser.state:
+            start_moments(run)
+        for group, gradients in zip(run.optimiser.param_groups, self.gradients):
+            states = [run.optimiser.state[p] for p in group["params"]]
+            means, squares, steps = ([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq", "step"))
+            beta1, beta2 = group["betas"]
+            settings = {"lr": group["lr"], "beta1": beta1, "beta2": beta2, "eps": group["eps"], "weight_decay": 0.0}
+            adam(group["params"], gradients, means, squares, [], steps, fused=True, amsgrad=False, maximize=False, **settings)
