@@ -56,10 +56,10 @@ class Config:
     initial_biases: str = "zero"  # Initial biases of sine layers: "zero" (the paper), or "uniform": as wide as the layer's weights (COIN).
 
     # Optimisation
-    steps: int = 12000  # Adam steps; with `seconds` the most of them, 0 = as many as there is time for.
+    steps: int = 24000  # Adam steps; with `seconds` the most of them, 0 = as many as there is time for.
     seconds: float = 0.0  # Time for the whole encode, by the clock, which then stretches the schedule; 0 = none. Results depend on the machine's speed.
     epochs: int = 0  # If not 0, this many passes over all points instead of `steps`.
-    batch: int = 8192  # Grid points in a step; a signal with no more points is used whole in every step.
+    batch: int = 4096  # Grid points in a step; a signal with no more points is used whole in every step.
     sampling: str = "auto"  # "random" = evenly, with replacement; "epochs" = each once a pass; "errors" = where errors are; "surface" = of occupancy; "auto".
     lr_latents: float = 0.0  # Adam's learning rate of the latents, at the scale that `latent_scale` says; 0 = 0.08, or less for many weights.
     lr_biases: float = 0.003  # Adam's learning rate of the biases.

@@ -247,6 +247,7 @@ def test_networks_of_parts_are_not_larger_in_all_than_decoders_take():
         ({"steps": 6000, "batch": 4096}, False),
         ({"steps": 12000, "batch": 8192}, True),
         ({"steps": 60000, "batch": 4096}, True),
+        ({"steps": 8000, "batch": 4096}, True),
         ({"seconds": 30.0}, False),
         ({"seconds": 600.0, "steps": 0}, True),
         ({"epochs": 20}, False),

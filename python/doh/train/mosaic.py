@@ -25,7 +25,7 @@ from doh.train.run import Diverged, Run, Start, new_projection
 LATENT_BITS = 6.0
 #: A training is long from so many points, or seconds by the clock, on: then a part's network has so many weights for each latent, and the depth of those that
 #: share latents, and its batch is this share of one network's. In a short one weights are few: large networks get too few steps, or too noisy ones.
-LONG_POINTS, LONG_SECONDS, LONG_WEIGHTS_PER_LATENT, LONG_BATCH = 1 << 26, 100, 2.25, 0.5
+LONG_POINTS, LONG_SECONDS, LONG_WEIGHTS_PER_LATENT, LONG_BATCH = 30_000_000, 50, 2.25, 0.5
 #: Where all networks together would have more weights than decoders take, this share of those is aimed at: widths are whole numbers.
 WEIGHTS_AIM = 0.96
 
