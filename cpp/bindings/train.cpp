@@ -192,6 +192,7 @@ void gradient_of_latents(const Numbers& gradient, const Array<const int64_t, 2>&
 void draw_points(const Array<const double, 1>& cumulated, const Numbers& importance, const Indices& first, const std::vector<Indices>& extents,
                  const std::vector<int64_t>& strides, double offset, const Array<const int64_t, 2>& words, const Array<int64_t, 1>& points,
                  const Array<float, 1>& counts) {
+  if (cumulated.size() == 0) throw nb::value_error("there is at least one block");
   want("numbers in importance", importance.size(), cumulated.size());
   want("numbers in first", first.size(), cumulated.size());
   want("strides", strides.size(), extents.size());

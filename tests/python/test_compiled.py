@@ -112,3 +112,6 @@ def test_wrong_arrays_are_errors():
         train.draw(*blocks, 0.5, words[:0], points, out)
     with pytest.raises(ValueError, match="extent"):
         train.draw(*blocks[:3], [torch.ones(2, dtype=torch.int64)], [1], 0.5, words, points, out)
+    empty = torch.empty(0, dtype=torch.int64)
+    with pytest.raises(ValueError, match="block"):
+        train.draw(empty.double(), out[:0], empty, [empty], [1], 0.5, words, points, out)
