@@ -19,6 +19,7 @@ from doh.config import Config  # noqa: E402
 from doh.metrics import psnr  # noqa: E402
 from doh.model import Mosaic, QuantModel  # noqa: E402
 from doh.train import fit as fit_module  # noqa: E402
+from doh.train import mosaic  # noqa: E402
 from doh.train.fit import Training, fit  # noqa: E402
 from doh.train.gradient import Workers  # noqa: E402
 from doh.train.mosaic import MosaicRun, at_least, run_for  # noqa: E402
@@ -162,9 +163,11 @@ def test_without_a_budget_the_latents_are_shared_out():
     assert abs(sum(counts) - 3000) <= 2 and counts[1] > 1.5 * counts[0]
 
 
-@pytest.mark.parametrize("at", [1, 20, 37])
-def test_a_resumed_training_ends_at_the_same_bytes(at, tmp_path, monkeypatch):
+@pytest.mark.parametrize("at, ahead", [(1, 1), (20, 1), (37, 1), (16, 8)])
+def test_a_resumed_training_ends_at_the_same_bytes(at, ahead, tmp_path, monkeypatch):
     path, train = tmp_path / "state", MosaicRun.train
+    wanted = container.pack(fit(NOISE, CONFIG))
+    monkeypatch.setattr(mosaic, "AHEAD", ahead)
 
     def stopping(run, workers):
         if run.step == at:
@@ -177,8 +180,8 @@ def test_a_resumed_training_ends_at_the_same_bytes(at, tmp_path, monkeypatch):
     reports = []
     monkeypatch.setattr(fit_module, "REPORT_SECONDS", 0)
     resumed = fit(NOISE, CONFIG, checkpoint=path, resume=True, progress=reports.append)
-    assert reports[0].step == at + 2
-    assert container.pack(resumed) == container.pack(fit(NOISE, CONFIG))
+    assert reports[0].step == at + 2 * ahead
+    assert container.pack(resumed) == wanted
     for changes, what in (({"parts": "1x2"}, "parts = '2x2', not '1x2'"), ({"bytes": 610}, "bytes")):
         with pytest.raises(EncodeError, match=what):
             fit(NOISE, CONFIG.replace(**changes), checkpoint=path, resume=True)
@@ -200,6 +203,36 @@ def test_a_part_that_diverges_begins_anew_by_itself(monkeypatch):
     same = [np.array_equal(a.latent_codes, b.latent_codes) for a, b in zip(model.models, calm.models)]
     assert len(fallen) == same.count(False) > 0 and True in same
     container.decode(container.pack(model))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_a_part_that_begins_anew_catches_up_alone(threads):
+    """Eight steps at most between two looks at Ctrl-C and the clock, whatever a part has to do again."""
+    run, seen = MosaicRun(NOISE, CONFIG, (2, 2)), []
+    with ThreadPoolExecutor(threads) as pool:
+        workers = Workers(threads, pool if threads > 1 else None)
+        run.train(workers)
+        run.train(workers)
+        with pytest.warns(UserWarning, match="diverged"):
+            run.runs[1].restart()
+        while run.step < CONFIG.steps:
+            run.train(workers)
+            seen.append([each.step for each in run.runs])
+    assert seen == [[16, 8, 16, 16], [16] * 4, [24] * 4, [32] * 4, [40] * 4]
+
+
+def test_an_error_in_one_part_stops_the_others(monkeypatch):
+    run, train = MosaicRun(NOISE, CONFIG, (2, 2)), Run.train
+
+    def failing(each, workers):
+        if each is run.by_work[0] and each.step == 2:
+            raise EncodeError("no more")
+        train(each, workers)
+
+    monkeypatch.setattr(Run, "train", failing)
+    with ThreadPoolExecutor(2) as pool, pytest.raises(EncodeError, match="no more"):
+        run.train(Workers(2, pool))
+    assert max(each.step for each in run.runs) < 8 and not run.whole
 
 
 def test_by_the_clock_all_parts_end_together(monkeypatch):
@@ -231,7 +264,7 @@ def test_an_easy_part_gets_what_its_smallest_network_takes():
 
 def test_networks_of_parts_are_not_larger_in_all_than_decoders_take():
     signal = Signal(np.zeros((64, 64, 3), np.uint8), "image", "u8")
-    long = {"steps": 60000, "batch": 8192}
+    long = {"steps": 1_000_000, "batch": 8192}
     for settings in ({"latents": 1_000_000}, {"bytes": 900_000}, {"latents": 1_000_000, **long}, {"bytes": 400_000, **long}, {"bytes": 900_000, **long}):
         configs = MosaicRun._configs(bare(signal, CONFIG.replace(**settings)), cut_out(signal, (2, 2)))
         weights = sum(plan(Signal(signal.samples[:32, :32], "image", "u8"), config).target.weights for config in configs)
@@ -244,11 +277,11 @@ def test_networks_of_parts_are_not_larger_in_all_than_decoders_take():
 @pytest.mark.parametrize(
     ("settings", "long"),
     [
-        ({"steps": 6000, "batch": 4096}, False),
-        ({"steps": 12000, "batch": 8192}, True),
-        ({"steps": 60000, "batch": 4096}, True),
-        ({"steps": 8000, "batch": 4096}, True),
-        ({"seconds": 30.0}, False),
+        ({"steps": 1000, "batch": 4096}, False),
+        ({"steps": 4000, "batch": 4096}, True),
+        ({"steps": 4000, "batch": 4096, "bytes": 32000}, False),
+        ({"steps": 4000, "batch": 4096, "bytes": 0, "latents": 9000}, True),
+        ({"seconds": 10.0}, False),
         ({"seconds": 600.0, "steps": 0}, True),
         ({"epochs": 20}, False),
         ({"epochs": 5000}, True),
@@ -256,7 +289,7 @@ def test_networks_of_parts_are_not_larger_in_all_than_decoders_take():
 )
 def test_networks_of_parts_are_larger_in_long_trainings(settings, long):
     signal = Signal(np.zeros((128, 128, 3), np.uint8), "image", "u8")
-    config = Config(bytes=16000, parts="2x2").replace(**settings)
+    config = Config(bytes=8000, parts="2x2").replace(**settings)
     configs = MosaicRun._configs(bare(signal, config), cut_out(signal, (2, 2)))
     assert {each.weights_per_latent for each in configs} == {2.25 if long else 1.15}
     assert {each.batch for each in configs} == {config.batch // 2 if long else config.batch}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import count
 from math import prod
+from threading import Lock
 
 import torch
 from torch import Tensor
@@ -23,9 +23,11 @@ from doh.train.run import Diverged, Run, Start, new_projection
 
 #: Bits of a latent, about, where the number of latents says how much there is to be shared out.
 LATENT_BITS = 6.0
-#: A training is long from so many points, or seconds by the clock, on: then a part's network has so many weights for each latent, and the depth of those that
-#: share latents, and its batch is this share of one network's. In a short one weights are few: large networks get too few steps, or too noisy ones.
-LONG_POINTS, LONG_SECONDS, LONG_WEIGHTS_PER_LATENT, LONG_BATCH = 30_000_000, 50, 2.25, 0.5
+#: A training is long from so many points, or seconds by the clock, for each latent on: then a part's network has so many weights for each latent, and the
+#: depth of those that share latents, and its batch is this share of one network's. In a short one weights are few: large networks get too few steps.
+LONG_POINTS, LONG_SECONDS, LONG_WEIGHTS_PER_LATENT, LONG_BATCH = 1200, 2e-3, 2.25, 0.5
+#: Steps that each part takes, at most, before all wait for each other.
+AHEAD = 8
 #: Where all networks together would have more weights than decoders take, this share of those is aimed at: widths are whole numbers.
 WEIGHTS_AIM = 0.96
 
@@ -39,7 +41,8 @@ def run_for(signal: Signal, config: Config, projection: Callable[..., Projection
 class MosaicRun:
     """What Run is for one network, for those of all parts of a signal. They share a budget, the clock and the checkpoint.
 
-    A step is one of Adam for each part, with a batch of its own points. The results of parts do not depend on each other, nor on the number of threads.
+    A step is one of Adam for each part, with a batch of its own points; parts take several before they wait for each other. The results of parts do not
+    depend on each other, nor on the number of threads.
     Raises EncodeError for what cannot be encoded.
     """
 
@@ -67,7 +70,8 @@ class MosaicRun:
             omega=config.omega or omega_for(points // len(pieces)),
             weights_per_latent=config.weights_per_latent or LEAST_WEIGHTS_PER_LATENT,
         )
-        if not is_long(config, points):
+        latents = latents_for(signal, config)
+        if not is_long(config, points, latents):
             if config.sampling == "auto" and signal.kind != "occupancy":  # looking where the errors are brings nothing to small networks (docs/training.md)
                 common = common.replace(sampling="random")
         elif not config.weights_per_latent:
@@ -75,7 +79,6 @@ class MosaicRun:
         if config.epochs:  # parts may differ by a row of points, but not in their steps
             most = max(piece.signal.samples.size // signal.channels for piece in pieces)
             common = common.replace(steps=config.epochs * -(-most // min(common.batch, most)), epochs=0)
-        latents = latents_for(signal, config)
         portions = shares(pieces, 8 * self.budget or LATENT_BITS * latents)
 
         def own(common: Config) -> tuple[list[Config], int]:
@@ -157,23 +160,21 @@ class MosaicRun:
         return not self.at_work and all(run.whole for run in self.runs)
 
     def train(self, workers: Workers) -> None:
-        """One step of Adam for each part; parts that had to begin anew catch up first. Raises EncodeError."""
+        """Some steps of Adam, up to AHEAD, for each part; parts that had to begin anew catch up first. By the clock it is one. Raises EncodeError."""
         step = self.step
         todo = [run for run in self.by_work if run.step == step]
+        most = 1 if self.share is not None else min(AHEAD, min((run.step for run in self.runs if run.step > step), default=self.steps) - step)
+        left = dict.fromkeys(todo, max(1, most))
         threads = min(workers.threads, len(todo))
-        if threads > 1 and workers.pool:  # a part on each core: better than all cores on one after the other
-            numbers, alone = count(), Workers(1, None)
-
-            def work(_: int) -> None:
-                while (number := next(numbers)) < len(todo):
-                    todo[number].train(alone)
-
+        if threads > 1 and workers.pool:
             self.at_work = True  # still so after a second Ctrl-C: threads go on then
-            workers.run(work, threads)
+            work = _shared_out(left)
+            workers.run(lambda _: work(), threads)
             self.at_work = False
         else:
-            for run in todo:
-                run.train(workers)
+            for run, steps in left.items():
+                for _ in range(steps):
+                    run.train(workers)
         most = max(run.restarts for run in self.runs)
         if self.share is not None and any(run.restarts < most for run in self.runs):  # the clock is one for all
             self.share = 0.0
@@ -196,11 +197,38 @@ class MosaicRun:
         return Mosaic(self.parts, tuple(models))
 
 
-def is_long(config: Config, points: int) -> bool:
-    """Whether a training has time for larger networks of parts; of a signal of so many points."""
+def _shared_out(left: dict[Run, int]) -> Callable[[], None]:
+    """What each of some threads is to call: they take so many steps of each run, a run on one thread at a time, first those that have most of them left.
+
+    So a part is on each core, which is better than all cores on one after the other, and cores wait for each other once in many steps.
+    """
+    alone, lock, at_work = Workers(1, None), Lock(), set[Run]()
+
+    def work() -> None:
+        while True:
+            with lock:
+                free = [run for run, steps in left.items() if steps and run not in at_work]
+                if not free:  # what is left of the others is taken by those who are at it
+                    return
+                run = max(free, key=left.__getitem__)
+                left[run] -= 1
+                at_work.add(run)
+            try:
+                run.train(alone)
+            except BaseException:
+                left.clear()  # the others stop, too
+                raise
+            finally:
+                at_work.discard(run)
+
+    return work
+
+
+def is_long(config: Config, points: int, latents: int) -> bool:
+    """Whether a training has time for larger networks of parts; of a signal of so many points, by so many latents."""
     if config.seconds:
-        return config.seconds >= LONG_SECONDS
-    return (config.epochs * points or config.steps * config.batch) >= LONG_POINTS
+        return config.seconds >= LONG_SECONDS * latents
+    return (config.epochs * points or config.steps * config.batch) >= LONG_POINTS * latents
 
 
 def at_least(wanted: list[float], least: list[int]) -> list[float]:
