@@ -167,7 +167,7 @@ def test_without_a_budget_the_latents_are_shared_out():
 def test_a_resumed_training_ends_at_the_same_bytes(at, ahead, tmp_path, monkeypatch):
     path, train = tmp_path / "state", MosaicRun.train
     wanted = container.pack(fit(NOISE, CONFIG))
-    monkeypatch.setattr(mosaic, "AHEAD", ahead)
+    monkeypatch.setattr(mosaic, "AHEAD", 4 * ahead)
 
     def stopping(run, workers):
         if run.step == at:
@@ -206,8 +206,9 @@ def test_a_part_that_diverges_begins_anew_by_itself(monkeypatch):
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
-def test_a_part_that_begins_anew_catches_up_alone(threads):
+def test_a_part_that_begins_anew_catches_up_alone(threads, monkeypatch):
     """Eight steps at most between two looks at Ctrl-C and the clock, whatever a part has to do again."""
+    monkeypatch.setattr(mosaic, "AHEAD", 32)
     run, seen = MosaicRun(NOISE, CONFIG, (2, 2)), []
     with ThreadPoolExecutor(threads) as pool:
         workers = Workers(threads, pool if threads > 1 else None)
@@ -232,7 +233,7 @@ def test_an_error_in_one_part_stops_the_others(monkeypatch):
     monkeypatch.setattr(Run, "train", failing)
     with ThreadPoolExecutor(2) as pool, pytest.raises(EncodeError, match="no more"):
         run.train(Workers(2, pool))
-    assert max(each.step for each in run.runs) < 8 and not run.whole
+    assert max(each.step for each in run.runs) < mosaic.AHEAD // 4 and not run.whole
 
 
 def test_by_the_clock_all_parts_end_together(monkeypatch):

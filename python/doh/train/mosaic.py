@@ -26,8 +26,8 @@ LATENT_BITS = 6.0
 #: A training is long from so many points, or seconds by the clock, for each latent on: then a part's network has so many weights for each latent, and the
 #: depth of those that share latents, and its batch is this share of one network's. In a short one weights are few: large networks get too few steps.
 LONG_POINTS, LONG_SECONDS, LONG_WEIGHTS_PER_LATENT, LONG_BATCH = 1200, 2e-3, 2.25, 0.5
-#: Steps that each part takes, at most, before all wait for each other.
-AHEAD = 8
+#: Steps that all parts take together, at most, before they wait for each other; but one of each.
+AHEAD = 48
 #: Where all networks together would have more weights than decoders take, this share of those is aimed at: widths are whole numbers.
 WEIGHTS_AIM = 0.96
 
@@ -160,10 +160,11 @@ class MosaicRun:
         return not self.at_work and all(run.whole for run in self.runs)
 
     def train(self, workers: Workers) -> None:
-        """Some steps of Adam, up to AHEAD, for each part; parts that had to begin anew catch up first. By the clock it is one. Raises EncodeError."""
+        """Some steps of Adam for each part; parts that had to begin anew catch up first. By the clock it is one. Raises EncodeError."""
         step = self.step
         todo = [run for run in self.by_work if run.step == step]
-        most = 1 if self.share is not None else min(AHEAD, min((run.step for run in self.runs if run.step > step), default=self.steps) - step)
+        until = min((run.step for run in self.runs if run.step > step), default=self.steps)
+        most = 1 if self.share is not None else min(AHEAD // len(self.runs), until - step)
         left = dict.fromkeys(todo, max(1, most))
         threads = min(workers.threads, len(todo))
         if threads > 1 and workers.pool:
