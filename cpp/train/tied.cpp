@@ -7,7 +7,7 @@
 namespace doh::train {
 namespace {
 
-constexpr int64_t kHalfWord = (int64_t{1} << 31) - 1;
+constexpr uint64_t kHalfWord = (uint64_t{1} << 31) - 1;
 
 }  // namespace
 
@@ -50,12 +50,12 @@ void draw(const Blocks& blocks, double offset, const int64_t* words, size_t batc
     if (!last && !(end >= static_cast<double>(drawn) && end <= static_cast<double>(batch)))
       throw std::invalid_argument("probabilities that do not rise to 1");
     for (const size_t until = last ? batch : static_cast<size_t>(end); drawn < until; ++drawn) {
-      int64_t number = blocks.first[block];
+      uint64_t number = static_cast<uint64_t>(blocks.first[block]);
       for (size_t dim = 0; dim < blocks.extents.size(); ++dim) {
-        const int64_t word = words[dim / 2 * batch + drawn], half = dim % 2 == 0 ? word & kHalfWord : word >> 31;
-        number += ((half * blocks.extents[dim][block]) >> 31) * blocks.strides[dim];
+        const uint64_t word = static_cast<uint64_t>(words[dim / 2 * batch + drawn]), half = (dim % 2 == 0 ? word : word >> 31) & kHalfWord;
+        number += (half * static_cast<uint64_t>(blocks.extents[dim][block]) >> 31) * static_cast<uint64_t>(blocks.strides[dim]);
       }
-      points[drawn] = number;
+      points[drawn] = static_cast<int64_t>(number);
       importance[drawn] = blocks.importance[block];
     }
   }

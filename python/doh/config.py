@@ -44,7 +44,7 @@ class Config:
     # Model
     generator: str = "tied"  # How weights come from latents: "tied" or "dense" (docs/format.md, section 5); "plain" = tied, one latent for each weight: an MLP.
     seed: int = 0  # Seed of the projection and of the first latents; 0 .. 2^64 - 1.
-    weights_per_latent: float = 0.0  # Weights of the target network for each latent, where its width is left open; 0 = 1.15 to 3.25, by size and rate.
+    weights_per_latent: float = 0.0  # Weights of the target network for each latent, where its width is left open; 0 = 1.15 to 3.25, by size, rate, steps.
     width: int = 0  # Units in a sine layer; 0 = from the number of latents.
     depth: int = 0  # Sine layers; 0 = from the number of latents.
     frequencies: int = -1  # Frequencies K of the positional encoding, 0 .. 16; -1 = as many as the longest dimension can carry.

@@ -46,10 +46,12 @@ def test_same_state_as_by_torch(signal, settings, weights, monkeypatch):
     assert {name: torch.equal(t, wanted[name]) for name, t in state_of(compiled).items()} == dict.fromkeys(wanted, True)
 
 
-RANGED = {"generator": "plain", "latents": 0, "step_rule": "range"}
+PLAIN = {"generator": "plain", "latents": 0}
+OTHERS = [{"generator": "dense"}, {"l1": 0.1}, {"engine": "eager"}, {"weights_per_latent": MOST_CHUNKS + 1}]
+OTHERS += [{**PLAIN, "step_rule": "range"}, {**PLAIN, "latent_scale": "weights", "lr_latents": 0.01}]
 
 
-@pytest.mark.parametrize("settings", [{"generator": "dense"}, {"l1": 0.1}, {"engine": "eager"}, {"weights_per_latent": MOST_CHUNKS + 1}, RANGED], ids=str)
+@pytest.mark.parametrize("settings", OTHERS, ids=str)
 def test_what_it_does_not_know_is_left_to_torch(settings):
     run = Run(IMAGE, Config(**{**QUICK, **settings}))
     assert run.compiled is None
@@ -115,3 +117,20 @@ def test_wrong_arrays_are_errors():
     empty = torch.empty(0, dtype=torch.int64)
     with pytest.raises(ValueError, match="block"):
         train.draw(empty.double(), out[:0], empty, [empty], [1], 0.5, words, points, out)
+
+
+@pytest.mark.parametrize("wrong", [lambda t: t.double(), lambda t: torch.stack([t, t], 1)[:, 0], lambda t: t[None]], ids=["type", "strides", "dimensions"])
+def test_results_never_go_into_a_copy(wrong):
+    train, out = fused._train, wrong(torch.ones(4))
+    index, sign, gain = torch.arange(4), torch.ones(4, dtype=torch.int8), torch.ones(4)
+    blocks = torch.ones(1, dtype=torch.float64), gain[:1], index[:1], [index[:1]], [1]
+    calls = [
+        lambda: train.rounded(gain, 1.0, out),
+        lambda: train.tied_weights(gain, index, sign, gain, out),
+        lambda: train.tied_gradient(gain, index[None], sign, gain, out),
+        lambda: train.draw(*blocks, 0.5, index[None], torch.empty(4, dtype=torch.int64), out),
+        lambda: train.draw(*blocks, 0.5, index[None], out, gain),
+    ]
+    for call in calls:
+        with pytest.raises(TypeError):
+            call()

@@ -223,17 +223,24 @@ def test_a_part_that_begins_anew_catches_up_alone(threads, monkeypatch):
 
 
 def test_an_error_in_one_part_stops_the_others(monkeypatch):
-    run, train = MosaicRun(NOISE, CONFIG, (2, 2)), Run.train
+    run, train, failed = MosaicRun(NOISE, CONFIG, (2, 2)), Run.train, []
+    assert run.ahead == mosaic.AHEAD // 4 > 3
 
     def failing(each, workers):
-        if each is run.by_work[0] and each.step == 2:
+        if each is run.by_work[0] and each.step == 2 and not failed:
+            failed.append(each)
             raise EncodeError("no more")
         train(each, workers)
 
     monkeypatch.setattr(Run, "train", failing)
     with ThreadPoolExecutor(2) as pool, pytest.raises(EncodeError, match="no more"):
         run.train(Workers(2, pool))
-    assert max(each.step for each in run.runs) < mosaic.AHEAD // 4 and not run.whole
+    assert max(each.step for each in run.runs) < run.ahead and not run.whole
+
+
+def test_parts_of_large_steps_take_few_of_them_before_they_meet(monkeypatch):
+    monkeypatch.setattr(mosaic, "AHEAD_WORK", 1)
+    assert MosaicRun(NOISE, CONFIG, (2, 2)).ahead == 1
 
 
 def test_by_the_clock_all_parts_end_together(monkeypatch):
@@ -286,6 +293,9 @@ def test_networks_of_parts_are_not_larger_in_all_than_decoders_take():
         ({"seconds": 600.0, "steps": 0}, True),
         ({"epochs": 20}, False),
         ({"epochs": 5000}, True),
+        ({"steps": 100, "batch": 1 << 28}, False),
+        ({"steps": 1000, "generator": "plain", "width": 20, "depth": 3}, False),
+        ({"steps": 4000, "generator": "plain", "width": 20, "depth": 3}, True),
     ],
 )
 def test_networks_of_parts_are_larger_in_long_trainings(settings, long):

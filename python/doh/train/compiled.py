@@ -31,8 +31,9 @@ class CompiledStep:
     def fits(run: Run) -> bool:
         """Whether this step is there, and knows all that the run asks for."""
         projection = run.projection
-        tied = isinstance(projection, TiedProjection) and len(projection.inverse) <= MOST_CHUNKS * projection.n
-        return run.gradient.fused is not None and tied and run.l1 is None and run.config.latent_scale != "weights" and run.config.step_rule != "range"
+        tied = type(projection) is TiedProjection and len(projection.inverse) <= MOST_CHUNKS * projection.n
+        of_one_scale = run.worth is None and run.config.step_rule != "range"  # by which layers may get scales of their own later
+        return run.gradient.fused is not None and tied and run.l1 is None and of_one_scale
 
     def __init__(self, run: Run) -> None:
         projection, target = run.projection, run.plan.target

@@ -26,8 +26,9 @@ LATENT_BITS = 6.0
 #: A training is long from so many points, or seconds by the clock, for each latent on: then a part's network has so many weights for each latent, and the
 #: depth of those that share latents, and its batch is this share of one network's. In a short one weights are few: large networks get too few steps.
 LONG_POINTS, LONG_SECONDS, LONG_WEIGHTS_PER_LATENT, LONG_BATCH = 1200, 2e-3, 2.25, 0.5
-#: Steps that all parts take together, at most, before they wait for each other; but one of each.
-AHEAD = 48
+#: All parts together take at most so many steps, and so much work (points times weights; a fraction of a second), before they wait for each other; but
+#: each takes one.
+AHEAD, AHEAD_WORK = 48, 3 << 29
 #: Where all networks together would have more weights than decoders take, this share of those is aimed at: widths are whole numbers.
 WEIGHTS_AIM = 0.96
 
@@ -56,6 +57,8 @@ class MosaicRun:
         self.weighing = (points / points.sum()).to(torch.float32)
         self.elapsed = 0.0  # seconds spent on it, up to the last checkpoint
         self.share: float | None = None  # of a training that ends by the clock: how much is over
+        work = sum(run.batch * run.plan.target.weights for run in self.runs)
+        self.ahead = max(1, min(AHEAD // len(self.runs), AHEAD_WORK // work))  # steps of a part before all wait for each other
         self.at_work = False  # whether threads are, or may be, amid a step
 
     def _configs(self, pieces: list[Part]) -> list[Config]:
@@ -71,7 +74,7 @@ class MosaicRun:
             weights_per_latent=config.weights_per_latent or LEAST_WEIGHTS_PER_LATENT,
         )
         latents = latents_for(signal, config)
-        if not is_long(config, points, latents):
+        if not is_long(config, points, 8 * self.budget / config.bits if self.budget else latents):
             if config.sampling == "auto" and signal.kind != "occupancy":  # looking where the errors are brings nothing to small networks (docs/training.md)
                 common = common.replace(sampling="random")
         elif not config.weights_per_latent:
@@ -164,13 +167,16 @@ class MosaicRun:
         step = self.step
         todo = [run for run in self.by_work if run.step == step]
         until = min((run.step for run in self.runs if run.step > step), default=self.steps)
-        most = 1 if self.share is not None else min(AHEAD // len(self.runs), until - step)
-        left = dict.fromkeys(todo, max(1, most))
+        left = dict.fromkeys(todo, 1 if self.share is not None else max(1, min(self.ahead, until - step)))
         threads = min(workers.threads, len(todo))
         if threads > 1 and workers.pool:
-            self.at_work = True  # still so after a second Ctrl-C: threads go on then
-            work = _shared_out(left)
-            workers.run(lambda _: work(), threads)
+            shared = _SharedOut(left)
+            self.at_work = True  # still so after a second Ctrl-C: threads go on then, to the end of a step
+            try:
+                workers.run(shared.work, threads)
+            except BaseException:
+                shared.stop()
+                raise
             self.at_work = False
         else:
             for run, steps in left.items():
@@ -198,38 +204,49 @@ class MosaicRun:
         return Mosaic(self.parts, tuple(models))
 
 
-def _shared_out(left: dict[Run, int]) -> Callable[[], None]:
-    """What each of some threads is to call: they take so many steps of each run, a run on one thread at a time, first those that have most of them left.
+class _SharedOut:
+    """So many steps of each run, for several threads to take: a run on one thread at a time, first those that have most of them left.
 
     So a part is on each core, which is better than all cores on one after the other, and cores wait for each other once in many steps.
     """
-    alone, lock, at_work = Workers(1, None), Lock(), set[Run]()
 
-    def work() -> None:
-        while True:
-            with lock:
-                free = [run for run, steps in left.items() if steps and run not in at_work]
-                if not free:  # what is left of the others is taken by those who are at it
-                    return
-                run = max(free, key=left.__getitem__)
-                left[run] -= 1
-                at_work.add(run)
+    def __init__(self, left: dict[Run, int]) -> None:
+        self.left, self.taken, self.lock = left, set[Run](), Lock()
+
+    def work(self, _: int) -> None:
+        """What each thread calls. An error in one of them stops all."""
+        alone = Workers(1, None)
+        while run := self._take():
             try:
                 run.train(alone)
             except BaseException:
-                left.clear()  # the others stop, too
+                self.stop()
                 raise
             finally:
-                at_work.discard(run)
+                with self.lock:
+                    self.taken.discard(run)
 
-    return work
+    def stop(self) -> None:
+        """No further step begins."""
+        with self.lock:
+            self.left.clear()
+
+    def _take(self) -> Run | None:
+        with self.lock:
+            free = [run for run, steps in self.left.items() if steps and run not in self.taken]
+            if not free:  # what is left of the others is taken by those who are at it
+                return None
+            run = max(free, key=self.left.__getitem__)
+            self.left[run] -= 1
+            self.taken.add(run)
+            return run
 
 
-def is_long(config: Config, points: int, latents: int) -> bool:
-    """Whether a training has time for larger networks of parts; of a signal of so many points, by so many latents."""
+def is_long(config: Config, points: int, numbers: float) -> bool:
+    """Whether a training has time for larger networks of parts; of a signal of so many points, for a file of about so many latents."""
     if config.seconds:
-        return config.seconds >= LONG_SECONDS * latents
-    return (config.epochs * points or config.steps * config.batch) >= LONG_POINTS * latents
+        return config.seconds >= LONG_SECONDS * numbers
+    return (config.epochs * points or config.steps * min(config.batch, points)) >= LONG_POINTS * numbers
 
 
 def at_least(wanted: list[float], least: list[int]) -> list[float]:
