@@ -27,8 +27,15 @@ def show_progress() -> Iterator[Callable[[Progress], None]]:
     from rich.console import Console
     from rich.live import Live
 
+    phase = ""
     with Live("starting ...", console=Console(stderr=True), transient=True, refresh_per_second=8) as live:
-        yield lambda p: live.update(_row(p))
+
+        def show(p: Progress) -> None:
+            nonlocal phase
+            live.update(_row(p), refresh=p.phase != phase)  # a new phase is shown at once, however short it is
+            phase = p.phase
+
+        yield show
 
 
 class PlainLines:
@@ -84,14 +91,15 @@ class Board:
         self.active: dict[int, Progress] = {}  # in the order in which they began
         self.before: dict[int, float] = {}  # share that was done already in an earlier run
         self.done = self.failed = 0
-        self.show: Callable[[], None] = lambda: None
+        self.show: Callable[[bool], None] = lambda news: None  # news: one has begun or ended
 
     def report(self, number: int, p: Progress) -> None:
         if self.started is None:
             self.started = self.clock() - p.elapsed_s
         self.before.setdefault(number, _share(p) * (1 - p.rate * p.elapsed_s / max(1, p.step)))
+        news = number not in self.active
         self.active[number] = p
-        self.show()
+        self.show(news)
 
     def end(self, number: int, failed: bool) -> None:
         self.active.pop(number, None)
@@ -100,7 +108,7 @@ class Board:
             self.before.pop(number, None)
         else:
             self.done += 1
-        self.show()
+        self.show(True)
 
     def whole(self) -> str:
         """One line on all together: how many are done, time left if it can be told."""
@@ -128,7 +136,7 @@ def show_board(names: Sequence[str]) -> Iterator[Board]:
     if not sys.stderr.isatty():
         due = 0.0
 
-        def print_lines() -> None:
+        def print_lines(_: bool) -> None:
             nonlocal due
             if board.clock() >= due:
                 due = board.clock() + PLAIN_SECONDS
@@ -142,7 +150,7 @@ def show_board(names: Sequence[str]) -> Iterator[Board]:
 
     # results are for stdout, which may be a file: only on the same terminal are they drawn by rich
     with Live("starting ...", console=Console(stderr=True), transient=True, refresh_per_second=8, redirect_stdout=sys.stdout.isatty()) as live:
-        board.show = lambda: live.update(_rows(board))
+        board.show = lambda news: live.update(_rows(board), refresh=news)  # news are shown at once, however soon the next comes
         yield board
 
 
