@@ -208,12 +208,12 @@ def short(words: str) -> str:
 def config_of(cell: Cell, signal: Signal, **running: Any) -> Config:
     """The encoder's settings of a cell; `running` says where and how fast it runs (threads, device). Raises EncodeError for a mistake in them.
 
-    One network for the whole signal, as networks are what is compared, and batches that are drawn evenly (of occupancy as ever), as in the paper, unless the
-    cell says otherwise.
+    One network for the whole signal, as networks are what is compared, Adam alone, and batches that are drawn evenly (of occupancy as ever), as in the
+    paper, unless the cell says otherwise.
     """
     settings = dict(cell.settings)
     preset = settings.pop("preset", None)
-    base = (Config.from_preset(preset) if preset else Config()).replace(parts="1")
+    base = (Config.from_preset(preset) if preset else Config()).replace(parts="1", alpha=0)
     if base.sampling == "auto" and signal.kind != "occupancy":
         base = base.replace(sampling="random")
     settings["generator"] = {"rademacher": "dense"}.get(settings.get("generator", base.generator), settings.get("generator", base.generator))
@@ -229,8 +229,8 @@ def tuning_of(cell: Cell, **running: Any) -> Config:
     """The settings of the fine-tuning in a cell of `distil`: its option `tune`, of its option `preset`, with its options `generator` and `epochs`."""
     options = cell.options
     base = Config.from_preset(options["preset"]) if "preset" in options else Config()
-    even = {"sampling": "random"} if base.sampling == "auto" else {}
-    return base.replace(**{**even, **options.get("tune", {}), "generator": options["generator"], "epochs": options["epochs"]}, seed=cell.seed, **running)
+    own = {"alpha": 0, **({"sampling": "random"} if base.sampling == "auto" else {}), **options.get("tune", {})}
+    return base.replace(**{**own, "generator": options["generator"], "epochs": options["epochs"]}, seed=cell.seed, **running)
 
 
 def kept(config: Config) -> dict[str, Any]:
@@ -241,9 +241,10 @@ def kept(config: Config) -> dict[str, Any]:
 def same(record: dict[str, Any], config: Config, signal: Signal) -> bool:
     """Whether a record was made with these settings, and with the network that they mean today, as far as the record says what it had.
 
-    A setting that the record does not have yet counts as its default; there was one network for each signal then, and `auto` drew evenly but of occupancy.
+    A setting that the record does not have yet counts as its default; there was one network for each signal then, Adam alone, and `auto` drew evenly but of
+    occupancy.
     """
-    old, default = dict(record["encoder_settings"]), kept(Config(parts="1"))
+    old, default = dict(record["encoder_settings"]), kept(Config(parts="1", alpha=0))
     if old.get("sampling") == "auto" and signal.kind != "occupancy":
         old["sampling"] = "random"
     if any(old.get(key, default[key]) != value for key, value in kept(config).items()):

@@ -1,14 +1,17 @@
 // The extension module doh._train: the fused training step (cpp/train) on a caller's arrays, NumPy's or torch's.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/array.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <array>
 #include <chrono>
 #include <string>
 #include <vector>
 
+#include "train/adam.h"
 #include "train/kernels.h"
 #include "train/pool.h"
 #include "train/step.h"
@@ -177,7 +180,7 @@ void weights_of_latents(const Numbers& latents, const Indices& index, const Sign
   want("numbers in sign", sign.size(), index.size());
   want("numbers in gain", gain.size(), index.size());
   want("numbers in out", out.size(), index.size());
-  tied_weights({latents.size(), index.size(), index.data(), sign.data(), nullptr, 0, gain.data()}, latents.data(), out.data());
+  tied_weights({latents.data(), latents.size()}, index.data(), sign.data(), gain.data(), {out.data(), out.size()});
 }
 
 void gradient_of_latents(const Numbers& gradient, const Array<const int64_t, 2>& inverse, const Signs& sign, const Numbers& gain,
@@ -186,7 +189,19 @@ void gradient_of_latents(const Numbers& gradient, const Array<const int64_t, 2>&
   want("numbers in gain", gain.size(), gradient.size());
   want("columns of inverse", inverse.shape(1), out.size());
   if (inverse.shape(0) == 0) throw nb::value_error("inverse has at least one row");
-  tied_gradient({out.size(), gradient.size(), nullptr, sign.data(), inverse.data(), inverse.shape(0), gain.data()}, gradient.data(), out.data());
+  tied_gradient({gradient.data(), gradient.size()}, inverse.data(), inverse.shape(0), sign.data(), gain.data(), {out.data(), out.size()});
+}
+
+void step_of_ademamix(const Array<float, 1>& parameters, const Numbers& gradient, const Array<float, 1>& mean, const Array<float, 1>& square,
+                      const Array<float, 1>& slow, const std::array<double, 10>& factors) {
+  want("numbers in gradient", gradient.size(), parameters.size());
+  want("numbers in mean", mean.size(), parameters.size());
+  want("numbers in square", square.size(), parameters.size());
+  want("numbers in slow", slow.size(), parameters.size());
+  std::array<float, 10> f{};
+  for (size_t i = 0; i < f.size(); ++i) f[i] = static_cast<float>(factors[i]);
+  ademamix(parameters.data(), gradient.data(), parameters.size(), mean.data(), square.data(), slow.data(),
+           {f[0], f[1], f[2], f[3], f[4], f[5], f[6], f[7], f[8], f[9]});
 }
 
 void draw_points(const Array<const double, 1>& cumulated, const Numbers& importance, const Indices& first, const std::vector<Indices>& extents,
@@ -258,13 +273,16 @@ NB_MODULE(_train, m) {
   doh::train::bind<double>(m);
   using nb::arg;
   m.def("rounded", &doh::train::rounded_values, arg("values").noconvert(), arg("step"), arg("out").noconvert(),
-        "Fills out (n,) with values (n,) rounded to multiples of step, or as they are where it is 0.");
+        "Fills out (n,) with values (n,) rounded to multiples of step.");
   m.def("tied_weights", &doh::train::weights_of_latents, arg("latents").noconvert(), arg("index").noconvert(), arg("sign").noconvert(),
         arg("gain").noconvert(), arg("out").noconvert(), "Fills out (D,) with sign * latents[index] * gain.");
   m.def("tied_gradient", &doh::train::gradient_of_latents, arg("gradient").noconvert(), arg("inverse").noconvert(), arg("sign").noconvert(),
         arg("gain").noconvert(), arg("out").noconvert(),
         "Fills out (n,) with the gradient of the latents for that of the weights, gradient (D,). inverse: (chunks, n), the weight that each latent "
         "serves, D for none.");
+  m.def("ademamix", &doh::train::step_of_ademamix, arg("parameters").noconvert(), arg("gradient").noconvert(), arg("mean").noconvert(),
+        arg("square").noconvert(), arg("slow").noconvert(), arg("factors"),
+        "A step of the optimiser (doh.train.ademamix.Factors) for parameters (n,), whose means it changes, too.");
   m.def("draw", &doh::train::draw_points, arg("cumulated").noconvert(), arg("importance").noconvert(), arg("first").noconvert(),
         arg("extents").noconvert(), arg("strides"), arg("offset"), arg("words").noconvert(), arg("points").noconvert(), arg("counts").noconvert(),
         "Fills points (batch,), numbers of grid points, and counts (batch,), their importance, from blocks of points (doh.train.importance). words: "

@@ -1,6 +1,5 @@
 #include "train/tied.h"
 
-#include <algorithm>
 #include <cmath>
 #include <stdexcept>
 
@@ -12,31 +11,28 @@ constexpr uint64_t kHalfWord = (uint64_t{1} << 31) - 1;
 }  // namespace
 
 void rounded(const float* values, size_t count, float step, float* out) {
-  if (step == 0) {
-    std::copy_n(values, count, out);
-    return;
-  }
   for (size_t i = 0; i < count; ++i) {
     const float nearest = std::nearbyint(values[i] / step) * step;
     out[i] = values[i] + (nearest - values[i]);
   }
 }
 
-void tied_weights(const Tied& tied, const float* latents, float* out) {
-  for (size_t g = 0; g < tied.weights; ++g) {
-    const auto at = static_cast<uint64_t>(tied.index[g]);
-    if (at >= tied.n) throw std::out_of_range("an index is not that of a latent");
-    out[g] = latents[at] * static_cast<float>(tied.sign[g]) * tied.gain[g];
+void tied_weights(std::span<const float> latents, const int64_t* index, const int8_t* sign, const float* gain, std::span<float> out) {
+  for (size_t g = 0; g < out.size(); ++g) {
+    const auto at = static_cast<uint64_t>(index[g]);
+    if (at >= latents.size()) throw std::out_of_range("an index is not that of a latent");
+    out[g] = latents[at] * static_cast<float>(sign[g]) * gain[g];
   }
 }
 
-void tied_gradient(const Tied& tied, const float* gradient, float* out) {
-  for (size_t chunk = 0; chunk < tied.chunks; ++chunk) {
-    const int64_t* const places = tied.inverse + chunk * tied.n;
-    for (size_t j = 0; j < tied.n; ++j) {
-      const auto g = static_cast<uint64_t>(places[j]);
-      if (g > tied.weights) throw std::out_of_range("a place is not that of a weight");
-      const float part = g == tied.weights ? 0.0F : gradient[g] * tied.gain[g] * static_cast<float>(tied.sign[g]);
+void tied_gradient(std::span<const float> gradient, const int64_t* inverse, size_t chunks, const int8_t* sign, const float* gain,
+                   std::span<float> out) {
+  const size_t none = gradient.size();
+  for (size_t chunk = 0; chunk < chunks; ++chunk) {
+    for (size_t j = 0; j < out.size(); ++j) {
+      const auto g = static_cast<uint64_t>(inverse[chunk * out.size() + j]);
+      if (g > none) throw std::out_of_range("a place is not that of a weight");
+      const float part = g == none ? 0.0F : gradient[g] * gain[g] * static_cast<float>(sign[g]);
       out[j] = chunk == 0 ? part : out[j] + part;
     }
   }

@@ -8,24 +8,17 @@
 
 namespace doh::train {
 
-// The tied projection (docs/format.md, section 5.1) of n latents to D weights.
-struct Tied {
-  size_t n, weights;
-  const int64_t* index;    // (D): of each weight's latent
-  const int8_t* sign;      // (D): 1 or -1
-  const int64_t* inverse;  // (chunks, n): for each chunk and latent the weight that it serves; D for none
-  size_t chunks;
-  const float* gain;  // (D)
-};
-
-// values (count) as they are where step is 0; else rounded to its multiples, as v + (round(v / step) step - v). May be done in place.
+// out (count) = values rounded to multiples of step, as v + (round(v / step) step - v). May be done in place.
 void rounded(const float* values, size_t count, float step, float* out);
 
-// out (D) = sign * latents[index] * gain. Throws std::out_of_range for an index that is not one.
-void tied_weights(const Tied& tied, const float* latents, float* out);
+// The tied projection (docs/format.md, section 5.1) of latents (n): out (D) = sign * latents[index] * gain, with index, sign (1 or -1) and gain (D).
+// Throws std::out_of_range for an index that is not one.
+void tied_weights(std::span<const float> latents, const int64_t* index, const int8_t* sign, const float* gain, std::span<float> out);
 
-// out (n): the gradient of the latents for that of the weights, gradient (D). Throws std::out_of_range.
-void tied_gradient(const Tied& tied, const float* gradient, float* out);
+// out (n): the gradient of the latents for that of the weights, gradient (D). inverse (chunks, n), chunks at least 1: for each chunk and latent the
+// weight that it serves, D for none. Throws std::out_of_range.
+void tied_gradient(std::span<const float> gradient, const int64_t* inverse, size_t chunks, const int8_t* sign, const float* gain,
+                   std::span<float> out);
 
 // Blocks of grid points that a batch is drawn from (doh.train.importance).
 struct Blocks {

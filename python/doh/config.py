@@ -61,12 +61,14 @@ class Config:
     epochs: int = 0  # If not 0, this many passes over all points instead of `steps`.
     batch: int = 4096  # Grid points in a step; a signal with no more points is used whole in every step.
     sampling: str = "auto"  # "random" = evenly, with replacement; "epochs" = each once a pass; "errors" = where errors are; "surface" = of occupancy; "auto".
-    lr_latents: float = 0.0  # Adam's learning rate of the latents, at the scale that `latent_scale` says; 0 = 0.08, or less for many weights.
-    lr_biases: float = 0.003  # Adam's learning rate of the biases.
+    lr_latents: float = 0.0  # Learning rate of the latents at the scale that `latent_scale` says; 0 = 0.08, or less for many weights. Divided by 1 + alpha / 4.
+    lr_biases: float = 0.003  # Learning rate of the biases.
     latent_scale: str = "unit"  # What lr_latents and adam_eps are about: "unit" = latents z' in [-1, 1]; "paper" = z'/n; "weights" (plain only) = the weights.
     l1: float = 0.0  # Factor of the sum of the weights' magnitudes that is added to the mean squared error.
     beta1: float = 0.9  # Adam's decay of the gradient's mean.
     beta2: float = 0.99  # Adam's decay of the gradient's square.
+    beta3: float = 0.997  # Decay of a slow mean of the gradient beside Adam's (AdEMAMix, arXiv 2409.03137); less in trainings of few steps.
+    alpha: float = -1.0  # Weight of the slow mean, where Adam's own has 1; less in trainings of few steps. 0 = Adam alone; -1 = 8 for images, 0 for others.
     adam_eps: float = 1e-8  # Adam's epsilon.
     schedule: str = "cosine"  # Learning rate over the steps: "cosine" to zero, or "exponential": times `decay` after each pass over all points.
     decay: float = 0.999  # Factor of the exponential schedule.
@@ -204,6 +206,8 @@ _RANGES = {
     "l1": (0, 1e6),
     "beta1": (0, 0.99999999),
     "beta2": (0, 0.99999999),
+    "beta3": (0, 0.99999999),
+    "alpha": (-1, 1e3),
     "adam_eps": (0, 1),
     "decay": (0, 1),
     "warmup": (0, 1),

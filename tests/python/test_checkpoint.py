@@ -71,7 +71,7 @@ def test_resumed_training_ends_at_the_same_bytes(changes, at, tmp_path, monkeypa
 
 
 def test_a_training_that_began_anew_is_resumed_with_its_smaller_rates(tmp_path, monkeypatch):
-    config = CONFIG.replace(steps=240, batch=100, depth=4, lr_latents=0.7)
+    config = CONFIG.replace(steps=240, batch=100, depth=4, lr_latents=0.7, alpha=0)
     with pytest.warns(UserWarning, match="diverged"):
         whole = pack(fit(SIGNAL, config))
         interrupted(tmp_path / "state", 150, config, monkeypatch)

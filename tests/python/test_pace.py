@@ -17,7 +17,7 @@ from doh.train import fit as fit_module  # noqa: E402
 from doh.train import pace as pace_module  # noqa: E402
 from doh.train import run as run_module  # noqa: E402
 from doh.train.fit import fit  # noqa: E402
-from doh.train.run import Run, learning_rate  # noqa: E402
+from doh.train.run import HALF_RATE, Run, learning_rate  # noqa: E402
 
 SIGNAL = Signal(np.random.default_rng(0).integers(0, 256, (12, 10, 3), np.uint8), "image", "u8")
 CONFIG = Config(latents=90, batch=32, threads=1, checkpoint_seconds=1e6, lr_latents=0.08).replace(seconds=20.0)
@@ -32,7 +32,9 @@ class World:
 
         def training(run, workers):
             train(run, workers)
-            self.trace.append(SimpleNamespace(step=run.step, share=run.share, rate=run.optimiser.param_groups[0]["lr"], rounded=bool(run.quantisation)))
+            group = run.optimiser.param_groups[0]
+            rate = group["lr"] * (1 + group["alpha"] / HALF_RATE)
+            self.trace.append(SimpleNamespace(step=run.step, share=run.share, rate=rate, alpha=group["alpha"], rounded=bool(run.quantisation)))
             self.now += self.step(self.now) if callable(self.step) else self.step
 
         def slow(do, seconds):
@@ -79,6 +81,7 @@ def test_the_schedule_fills_the_time(monkeypatch):
     assert max(abs(a - b) for a, b in zip(rates[top:], rates[top + 1 :])) < 0.002  # without a jump
     for t in world.trace[100:]:
         assert t.rate / CONFIG.lr_latents == pytest.approx(learning_rate(t.step - 1, (t.step - 1) / t.share, 1, CONFIG.replace(warmup=0.05)))
+    assert world.trace[0].alpha == 0 and world.trace[-1].alpha == pytest.approx(len(world.trace) / 40 / 12, rel=0.02)  # the slow mean's, of so few steps
     rounded = [t.share for t in world.trace if t.rounded]
     assert 0.85 <= rounded[0] < 0.86 and len(rounded) == pytest.approx(0.15 * len(world.trace), rel=0.02)
 

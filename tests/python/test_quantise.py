@@ -211,6 +211,12 @@ def test_carried_frequencies():
     assert [carried_frequencies(n, "1.4") for n in (1, 32, 768)] == [1, 7, 16]
 
 
+def test_images_have_the_slow_mean():
+    image, sound = Signal(np.zeros((30, 30, 3), np.uint8), "image", "u8"), Signal(np.zeros((900, 1), np.int16), "audio", "s16")
+    for signal, default in ((image, 8), (sound, 0)):
+        assert [plan(signal, Config(latents=50, **changes)).alpha for changes in ({}, {"alpha": 3}, {"alpha": 0})] == [default, 3, 0]
+
+
 def test_large_networks_learn_slower():
     rates = [learning_rate_for(weights, 4096) for weights in (1, 16000, 32000, 64000)]
     assert rates[0] == rates[1] == 0.08 and rates[2] == pytest.approx(0.08 * 2**-0.7) and rates[3] / rates[2] == pytest.approx(rates[2] / rates[1])

@@ -158,6 +158,9 @@ def test_runs_that_are_no_kin_are_refused():
         Stack([a, later])
     deep = Run(doh.Signal(IMAGES[0].astype(np.uint16) * 257, "image", "u16"), a.config)  # what is stored is read in one launch for all
     assert kin(deep) != kin(a)
+    grey = np.ascontiguousarray(IMAGES[0][..., :1])
+    an_image, an_array = (Run(doh.Signal(grey, kind, "u8"), Config(**QUICK)) for kind in ("image", "array"))  # the optimiser's slow mean is for images
+    assert an_image.plan.target == an_array.plan.target and kin(an_image) != kin(an_array)
     with pytest.raises(ValueError, match="one network"):
         Stack([a, deep])
 

@@ -16,13 +16,14 @@ from torch import Tensor
 from doh.errors import EncodeError
 from doh.files import write_atomic
 from doh.signal import Signal
+from doh.train.ademamix import MEANS
 from doh.train.importance import ErrorSampler
 
 if TYPE_CHECKING:
     from doh.train.mosaic import MosaicRun
     from doh.train.run import Run
 
-VERSION = 5
+VERSION = 6
 #: Settings that do not change the result.
 FREE = {"device", "threads", "checkpoint_seconds"}
 
@@ -85,7 +86,7 @@ def _load(run: Run, note: dict[str, Any], stored: dict[str, Tensor], path: Path)
     """The same for one network."""
     if run.config.sampling == "epochs":
         run.order = torch.empty(len(stored.get("order", ())), dtype=torch.int64)
-    start_moments(run)
+    run.optimiser.start()
     for name, tensor in _tensors(run).items():
         if name not in stored or stored[name].shape != tensor.shape or stored[name].dtype != tensor.dtype:
             raise EncodeError(f"{path} is a damaged checkpoint: {name} does not fit")
@@ -96,7 +97,7 @@ def _load(run: Run, note: dict[str, Any], stored: dict[str, Tensor], path: Path)
         run.sampler.restore(stored["errors"])
     run.step = note["step"]
     for state in run.optimiser.state.values():
-        state["step"].fill_(run.step)
+        state["step"] = run.step
     run.restarts, run.best_loss = note["restarts"], note["best_loss"]
     run.steps, run.finish_from = note["schedule"]
     if note.get("gains"):
@@ -115,23 +116,12 @@ def _check(run: Run | MosaicRun, note: dict[str, Any], path: Path) -> None:
             raise EncodeError(f"{path} is a checkpoint with {key} = {note['config'].get(key)!r}, not {value!r}: remove it, or do not resume")
 
 
-def start_moments(run: Run) -> None:
-    """Adam makes its state on the first step; a resumed run needs it before."""
-    for group in run.optimiser.param_groups:
-        for p in group["params"]:
-            run.optimiser.state[p] = {
-                "step": torch.zeros((), dtype=torch.float32, device=p.device),
-                "exp_avg": torch.zeros_like(p),
-                "exp_avg_sq": torch.zeros_like(p),
-            }
-
-
 def _tensors(run: Run) -> dict[str, Tensor]:
     tensors = {"latents": run.latents, "biases": run.biases, "output_bias": run.output_bias, "loss": run.loss, "order": run.order}
     for name in ("latents", "biases", "output_bias"):
         state = run.optimiser.state.get(tensors[name], {})
-        for moment in ("exp_avg", "exp_avg_sq"):
-            tensors[f"{name}.{moment}"] = state.get(moment, torch.zeros_like(tensors[name]))
+        for mean in MEANS:
+            tensors[f"{name}.{mean}"] = state.get(mean, torch.zeros_like(tensors[name]))
     if isinstance(run.sampler, ErrorSampler):
         tensors["errors"] = run.sampler.errors
     return {**tensors, "generator": run.generator.get_state()}

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor
-from torch.optim.adam import adam
 
-from doh.train.checkpoint import start_moments
+from doh.train.ademamix import MEANS, factors
 from doh.train.fused import _train
 from doh.train.projection import TiedProjection
 
@@ -25,7 +24,7 @@ MOST_CHUNKS = 4
 
 
 class CompiledStep:
-    """What doh.train.gradient.backpropagate and Adam do to a run's parameters, bit for bit, for a run that `fits`."""
+    """What doh.train.gradient.backpropagate and the optimiser do to a run's parameters, bit for bit, for a run that `fits`."""
 
     @staticmethod
     def fits(run: Run) -> bool:
@@ -41,18 +40,19 @@ class CompiledStep:
         self.fused = run.gradient.fused
         self.index, self.sign = projection.index.numpy(), projection.sign.numpy()
         self.inverse = projection.inverse.view(-1, projection.n).numpy()
-        self.omegas = run.omegas.numpy()
+        self.omegas = run.omegas.numpy()  # (depth, 1)
+        self.omega_of_bias = np.repeat(self.omegas, target.width)
         shape, sizes = (target.depth, target.width), (target.weights, target.biases - target.channels, target.channels)
         self.latents, self.weights = np.empty(projection.n, np.float32), np.empty(target.weights, np.float32)
         self.biases = np.empty(shape, np.float32)
         self.gradient = np.empty(sum(sizes), np.float32)
         self.of_weights, self.of_biases, self.of_output = np.split(self.gradient, np.cumsum(sizes)[:-1])
-        self.of_latents = torch.empty(projection.n)
-        self.gradients = [[self.of_latents], [torch.from_numpy(self.of_biases).view(shape), torch.from_numpy(self.of_output)]]
+        self.of_latents = np.empty(projection.n, np.float32)
+        self.gradients = [[self.of_latents], [self.of_biases, self.of_output]]
 
     @torch.no_grad()
     def __call__(self, run: Run, workers: Workers) -> Tensor:
-        """Draws a batch, changes the run's parameters by one step of Adam, and returns the loss. The gradients themselves are not kept."""
+        """Draws a batch, changes the run's parameters by one step, and returns the loss. The gradients themselves are not kept."""
         latents, gain = run.latents.detach().numpy(), run.gain.numpy()
         np.multiply(run.biases.detach().numpy(), self.omegas, out=self.biases)
         if rounding := run.quantisation:
@@ -66,18 +66,18 @@ class CompiledStep:
         parameters = self.weights, self.biases, run.output_bias.detach().numpy()
         counts = None if importance is None else importance.numpy()
         error = _train.grid_step(*data, *parameters, self.gradient, workers.threads, importance=counts)
-        _train.tied_gradient(self.of_weights, self.inverse, self.sign, gain, self.of_latents.numpy())
-        self.gradients[1][0] *= run.omegas
-        self._adam(run)
+        _train.tied_gradient(self.of_weights, self.inverse, self.sign, gain, self.of_latents)
+        self.of_biases *= self.omega_of_bias
+        self._move(run)
         return torch.tensor(error / total, dtype=torch.float32)
 
-    def _adam(self, run: Run) -> None:
-        """optimiser.step(), without what it does besides."""
+    def _move(self, run: Run) -> None:
+        """run.optimiser.step()."""
         if not run.optimiser.state:
-            start_moments(run)
+            run.optimiser.start()
         for group, gradients in zip(run.optimiser.param_groups, self.gradients):
-            states = [run.optimiser.state[p] for p in group["params"]]
-            means, squares, steps = ([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq", "step"))
-            beta1, beta2 = group["betas"]
-            settings = {"lr": group["lr"], "beta1": beta1, "beta2": beta2, "eps": group["eps"], "weight_decay": 0.0}
-            adam(group["params"], gradients, means, squares, [], steps, fused=True, amsgrad=False, maximize=False, **settings)
+            for p, gradient in zip(group["params"], gradients):
+                state = run.optimiser.state[p]
+                state["step"] += 1
+                means = (state[name].numpy().reshape(-1) for name in MEANS)
+                _train.ademamix(p.detach().numpy().reshape(-1), gradient, *means, factors(group, state["step"]))

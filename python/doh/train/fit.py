@@ -1,4 +1,4 @@
-"""Training: one signal, one latent vector, Adam (the paper's section 3); the last part with rounded numbers, so that the file loses little."""
+"""Training: one signal, one latent vector, steps of the optimiser (the paper's section 3); the last part with rounded numbers, so that files lose little."""
 
 from __future__ import annotations
 

@@ -9,11 +9,13 @@ from functools import partial
 from math import ceil, prod
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from doh.config import Config
-from doh.model import Target
+from doh.model import TOP, Target
+from doh.signal import Signal
 from doh.train.engine import FirstThatRuns
 from doh.train.fused import FusedGradient
 from doh.train.graphs import Graphed
@@ -55,6 +57,13 @@ def backpropagate(of: Trained, rounding: tuple[float | Tensor, float | Tensor] |
         gradients = [gradients[0] + of.l1 * flat.detach().sign(), *gradients[1:]]
     torch.autograd.backward([flat, biases, of.output_bias], gradients)
     return loss
+
+
+def stored_samples(signal: Signal, device: torch.device) -> tuple[Tensor, float, float]:
+    """(points, channels) samples as they are, and (low, top) with which (sample - low) / top lies in [0, 1]."""
+    flat = signal.samples.reshape(-1, signal.channels)
+    wide = flat.astype(np.int32) if flat.dtype == np.uint16 else np.array(flat)
+    return torch.from_numpy(wide).to(device), -32768.0 if signal.sample_type == "s16" else 0.0, float(TOP[signal.sample_type])
 
 
 class BatchGradient:

@@ -25,7 +25,7 @@ from doh.train.run import Diverged, Run, Start, new_projection
 LATENT_BITS = 6.0
 #: A training is long from so many points, or seconds by the clock, for each latent on: then a part's network has so many weights for each latent, and the
 #: depth of those that share latents, and its batch is this share of one network's. In a short one weights are few: large networks get too few steps.
-LONG_POINTS, LONG_SECONDS, LONG_WEIGHTS_PER_LATENT, LONG_BATCH = 1200, 2e-3, 2.25, 0.5
+LONG_POINTS, LONG_SECONDS, LONG_WEIGHTS_PER_LATENT, LONG_BATCH = 700, 1.2e-3, 2.25, 0.5
 #: All parts together take at most so many steps, and so much work (points times weights; a fraction of a second), before they wait for each other; but
 #: each takes one.
 AHEAD, AHEAD_WORK = 48, 3 << 29
@@ -42,7 +42,7 @@ def run_for(signal: Signal, config: Config, projection: Callable[..., Projection
 class MosaicRun:
     """What Run is for one network, for those of all parts of a signal. They share a budget, the clock and the checkpoint.
 
-    A step is one of Adam for each part, with a batch of its own points; parts take several before they wait for each other. The results of parts do not
+    A step is one for each part, with a batch of its own points; parts take several before they wait for each other. The results of parts do not
     depend on each other, nor on the number of threads.
     Raises EncodeError for what cannot be encoded.
     """
@@ -163,7 +163,7 @@ class MosaicRun:
         return not self.at_work and all(run.whole for run in self.runs)
 
     def train(self, workers: Workers) -> None:
-        """Some steps of Adam for each part; parts that had to begin anew catch up first. By the clock it is one. Raises EncodeError."""
+        """Some steps for each part; parts that had to begin anew catch up first. By the clock it is one. Raises EncodeError."""
         step = self.step
         todo = [run for run in self.by_work if run.step == step]
         until = min((run.step for run in self.runs if run.step > step), default=self.steps)

@@ -28,6 +28,8 @@ SHARED, SHARED_DEPTH, SHARED_DEPTH_WEIGHTS, SHARED_MAX_DEPTH = 2, 9, 15000, 9
 #: Learning rate of the latents of a network of up to so many weights in batches of so many points, and an exponent for both beyond. At a rate that a small
 #: network takes a large one diverges, or is held up until the rate has fallen: the busier the picture, the sooner; larger batches bear more.
 LEARNING_RATE, STEADY_WEIGHTS, STEADY_BATCH, LEARNING_RATE_POWER = 0.08, 16000, 4096, 0.7
+#: The slow mean's weight in the training of an image; it harms sounds (docs/training.md).
+IMAGE_ALPHA = 8.0
 MAX_WEIGHTS = 1 << 20  # what decoders take by default
 #: A file must fill its budget to this share.
 FILL = 0.97
@@ -42,6 +44,7 @@ class Plan:
     omega: float  # of the sine layers after the first
     first_omega: float
     lr_latents: float
+    alpha: float  # weight of the slow mean in the optimiser
 
     @property
     def omegas(self) -> list[float]:
@@ -63,7 +66,9 @@ def plan(signal: Signal, config: Config) -> Plan:
     if budget * FILL > most:
         advice = "give it a larger width, or none" if config.width else "ask for fewer"
         raise EncodeError(f"{budget} bytes are more than this network can use (at most {most} bytes): {advice}")
-    return Plan(target, n, budget, omega, config.first_omega or omega, config.lr_latents or learning_rate_for(target.weights, config.batch))
+    rate = config.lr_latents or learning_rate_for(target.weights, config.batch)
+    alpha = config.alpha if config.alpha >= 0 else IMAGE_ALPHA if signal.kind == "image" else 0.0
+    return Plan(target, n, budget, omega, config.first_omega or omega, rate, alpha)
 
 
 def budget_of(signal: Signal, config: Config) -> int:

@@ -17,9 +17,10 @@ from doh.errors import EncodeError
 from doh.metrics import psnr
 from doh.model import TOP, QuantModel
 from doh.signal import Signal
+from doh.train.ademamix import AdEMAMix, mixing
 from doh.train.compiled import CompiledStep
 from doh.train.engine import device_of, steps_for
-from doh.train.gradient import BatchGradient, Workers, backpropagate
+from doh.train.gradient import BatchGradient, Workers, backpropagate, stored_samples
 from doh.train.importance import ErrorSampler, squared_errors
 from doh.train.plan import FILL, learning_rate, plan
 from doh.train.projection import KINDS, Projection, Shapes, TiedProjection, initial_latents
@@ -31,6 +32,8 @@ from doh.train.siren import Encoding, initial_gains
 STEERINGS, STEER_UNTIL, STEER_AIM = 10, 0.7, 0.99
 #: Without a budget these multiples of the step are tried; dB that a file of twice the size must bring to be worth it: about what more latents bring.
 STEP_FACTORS, DB_PER_DOUBLING = (1.0, 0.84, 0.92, 1.09, 1.19), 2.5
+#: The slow mean's weight with which the latents' learning rate is half of what it is without.
+HALF_RATE = 4.0
 #: Every so many steps the course is judged. A training has diverged where its loss is so many times the smallest that it had *and* its latents are so many
 #: times as large as at first. It begins anew with its learning rates times this factor, at most so often.
 JUDGED_EVERY, FALLEN_BACK, WILD_LATENTS, SLOWER, RESTARTS = 100, 1.4, 2.0, 0.5, 4
@@ -87,7 +90,7 @@ class Run:
         self._unrounded()
         self.l1 = config.l1 / self.projection.spread([*omegas, 1.0]).to(self.device) if config.l1 else None  # (D,), for weights in radians
         self.encoding = Encoding(axes or signal.shape, target.frequencies, target.ladder, self.device)
-        self.samples, low, top = _samples(signal, self.device)
+        self.samples, low, top = stored_samples(signal, self.device)
         self.gradient = BatchGradient(target, self.encoding, self.samples, low, top, self.batch, steps_for(config.engine, self.device, target))
 
         self.start, self.restarts = start, 0
@@ -95,10 +98,10 @@ class Run:
         self.first_size, self.best_loss = self.latents_size(), inf
         per_latent = n if config.latent_scale == "paper" else 1
         groups = [
-            {"params": [self.latents], "lr": self.plan.lr_latents * per_latent, "eps": config.adam_eps / per_latent},
-            {"params": [self.biases, self.output_bias], "lr": config.lr_biases, "eps": config.adam_eps},
+            {"params": [self.latents], "eps": config.adam_eps / per_latent},
+            {"params": [self.biases, self.output_bias], "eps": config.adam_eps},
         ]
-        self.optimiser = torch.optim.Adam(groups, betas=(config.beta1, config.beta2), fused=True)
+        self.optimiser = AdEMAMix(groups)
         self.first_rates = [self.plan.lr_latents * per_latent, config.lr_biases]
         self.generator = torch.Generator().manual_seed(config.seed % (1 << 63))
         self.sampler = sampler_of(signal, config.sampling, self.generator, self.batch < self.points)
@@ -213,10 +216,13 @@ class Run:
     def begin(self) -> None:
         """What comes before the gradient of a step: learning rates and, in the finish, quantisation steps. Raises EncodeError, Diverged."""
         self.whole = False
+        config = self.config
         length = self.steps if self.share is None else self.step / self.share if self.share else inf
-        factor = learning_rate(self.step, length, self.pass_steps, self.config)
-        for group, base in zip(self.optimiser.param_groups, self.base_rates):
-            group["lr"] = base * factor
+        factor = learning_rate(self.step, length, self.pass_steps, config)
+        beta3, alpha = mixing(self.step, length, config.beta1, config.beta3, self.plan.alpha)
+        of_latents, of_biases = self.base_rates
+        for group, rate in zip(self.optimiser.param_groups, (of_latents / (1 + alpha / HALF_RATE), of_biases)):
+            group.update(lr=rate * factor, betas=(config.beta1, config.beta2, beta3), alpha=alpha)
         if self.step == 1 or (self.step and self.step % JUDGED_EVERY == 0):
             self.judge()
         if self.step >= self.finish_from:
@@ -225,7 +231,7 @@ class Run:
             self.sampler.follow(self.step, lambda points: squared_errors(self, points))
 
     def train(self, workers: Workers) -> None:
-        """One step of Adam. Raises EncodeError."""
+        """One step of the optimiser. Raises EncodeError."""
         try:
             self.begin()
         except Diverged:
@@ -396,10 +402,3 @@ class Run:
     def check_finite(self) -> None:
         if not (torch.isfinite(self.loss) and torch.isfinite(self.latents).all()):
             raise Diverged(f"training went out of bounds before step {self.step}: use a smaller lr_latents or lr_biases")
-
-
-def _samples(signal: Signal, device: torch.device) -> tuple[Tensor, float, float]:
-    """(points, channels) samples as they are, and (low, top) with which (sample - low) / top lies in [0, 1]."""
-    flat = signal.samples.reshape(-1, signal.channels)
-    wide = flat.astype(np.int32) if flat.dtype == np.uint16 else np.array(flat)
-    return torch.from_numpy(wide).to(device), -32768.0 if signal.sample_type == "s16" else 0.0, float(TOP[signal.sample_type])

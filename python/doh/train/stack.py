@@ -7,7 +7,7 @@ from collections.abc import Hashable, Sequence
 import torch
 from torch import Tensor
 
-from doh.train.checkpoint import start_moments
+from doh.train.ademamix import AdEMAMix
 from doh.train.engine import steps_for
 from doh.train.gradient import backpropagate
 from doh.train.group import GroupGradient
@@ -21,15 +21,14 @@ def kin(run: Run | MosaicRun) -> Hashable:
         return id(run)
     plan, config = run.plan, run.config
     schedule = run.steps, run.finish_from, run.step, run.share, run.pass_steps if config.schedule == "exponential" else 0
-    return config, plan.target, plan.latents, run.batch, schedule, run.restarts, run.quantisation is None, run.samples.dtype, run.device
+    return config, plan.target, plan.latents, plan.alpha, run.batch, schedule, run.restarts, run.quantisation is None, run.samples.dtype, run.device
 
 
 class Stack:
-    """Trains S runs in lockstep: one product for the projection of all latents, one launch for all gradients, one for Adam.
+    """Trains S runs in lockstep: one product for the projection of all latents, one launch for all gradients, and the optimiser's for all numbers.
 
-    Latents, biases and output biases are rows of tensors (S, n), (S, depth, width) and (S, channels), which the runs' own are views of, and the moments of
-    Adam are those of the runs. So what a run does by itself (its quantisation steps, its checkpoints, its end) it does as ever. Each row is a tensor
-    to Adam, not a part of one: on the CPU the last few numbers of a tensor are rounded differently, and a signal's result is not to depend on its place.
+    Latents, biases and output biases are rows of tensors (S, n), (S, depth, width) and (S, channels), which the runs' own are views of, and the optimiser's
+    state is that of the runs, for each row by itself. So what a run does alone (its quantisation steps, its checkpoints, its end) it does as ever.
     With the compiled step and tied weights results are the very same as alone. With other steps they are so to rounding, as products of other sizes add up
     in other orders.
 
@@ -42,11 +41,11 @@ class Stack:
         self.runs, self.threads, self.projection = list(runs), threads, runs[0].projection
         for run in runs:
             if not run.optimiser.state:
-                start_moments(run)
+                run.optimiser.start()
         self._stack()
 
     def train(self) -> list[tuple[Run, Exception]]:
-        """One step of Adam for all. A run that fails leaves the stack, and is returned with its error: the others train on as if it had not been there."""
+        """One step for all. A run that fails leaves the stack, and is returned with its error: the others train on as if it had not been there."""
         failed: list[tuple[Run, Exception]] = []
         for run in self.runs:
             try:
@@ -66,7 +65,7 @@ class Stack:
                 row.grad = grad
             whole.grad = None
         for group, one in zip(self.optimiser.param_groups, self.runs[0].optimiser.param_groups):
-            group["lr"] = one["lr"]
+            group.update({name: one[name] for name in ("lr", "betas", "alpha")})
         self.optimiser.step()
         self.losses.lerp_(losses, max(0.02, 1 / (1 + self.runs[0].step)))
         for run in self.runs:
@@ -93,7 +92,7 @@ class Stack:
         groups = [dict(group) for group in first.optimiser.param_groups]
         for which, group in enumerate(groups):
             group["params"] = [p for run in runs for p in run.optimiser.param_groups[which]["params"]]
-        self.optimiser = torch.optim.Adam(groups, fused=True)
+        self.optimiser = AdEMAMix(groups)
         for run in runs:
             self.optimiser.state.update(run.optimiser.state)  # the runs' own, which their checkpoints hold
         ranges = [(run.gradient.low, run.gradient.top) for run in runs]
