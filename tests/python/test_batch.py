@@ -161,10 +161,10 @@ def test_a_checkpoint_is_newer_than_the_file_beside_it(tmp_path, inputs):
 def test_interrupt_and_resume(tmp_path, inputs):
     """Ctrl-C: code 130, a checkpoint for each that is at work; --resume ends where an undisturbed run ends."""
     folder = tmp_path / "out"
-    settings = [*SETTINGS, "--set", "steps=2500", "--threads", "2"]
+    settings = [*SETTINGS, "--set", "steps=6000", "--threads", "2"]
     words = [sys.executable, "-m", "doh.cli", "encode", *map(str, inputs), "-o", f"{folder}/", *settings]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert "/2,500" in process.stderr.readline()
+    assert "/6,000" in process.stderr.readline()
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 130 and output == "" and "Traceback" not in errors
@@ -183,7 +183,7 @@ def test_interrupt_and_resume(tmp_path, inputs):
 @pytest.mark.parametrize("results", ["terminal", "file"])
 def test_live_progress_on_a_terminal(tmp_path, inputs, results):
     ours, theirs = os.openpty()
-    words = [sys.executable, "-m", "doh.cli", "encode", *map(str, inputs), "-o", f"{tmp_path}/out/", *SETTINGS, "--set", "steps=1000", "--threads", "2"]
+    words = [sys.executable, "-m", "doh.cli", "encode", *map(str, inputs), "-o", f"{tmp_path}/out/", *SETTINGS, "--set", "steps=6000", "--threads", "2"]
     with open(tmp_path / "stdout", "wb") as file:
         process = subprocess.Popen(
             words, stdout=theirs if results == "terminal" else file, stderr=theirs, env={**os.environ, "TERM": "xterm", "COLUMNS": "160"}
@@ -191,7 +191,7 @@ def test_live_progress_on_a_terminal(tmp_path, inputs, results):
     os.close(theirs)
     seen = read_all(ours)
     assert process.wait(timeout=60) == 0
-    for text in (b"0 of 3 done", b"2 of 3 done", b"a.png: fit ", b"b.png: fit ", b"/1,000", b" left"):
+    for text in (b"0 of 3 done", b"2 of 3 done", b"a.png: fit ", b"b.png: fit ", b"/6,000", b" left"):
         assert text in seen, text
     results_at = seen if results == "terminal" else (tmp_path / "stdout").read_bytes()
     assert results_at.count(b"dB decoded") == 4 and (results == "terminal" or seen.count(b"dB decoded") == 0)
