@@ -14,7 +14,7 @@ from doh import EncodeError, Signal, reference  # noqa: E402
 from doh.config import Config  # noqa: E402
 from doh.container import pack, pack_unsealed, unpack  # noqa: E402
 from doh.model import BiasScale, QuantModel, Scale, Target  # noqa: E402
-from doh.train.plan import carried_frequencies, learning_rate_for, most_bytes, plan, target_for  # noqa: E402
+from doh.train.plan import carried_waves, frequencies_below, learning_rate_for, most_bytes, plan, target_for  # noqa: E402
 from doh.train.projection import KINDS  # noqa: E402
 from doh.train.quantise import Quantiser, round_through, snap, wrap  # noqa: E402
 from doh.train.siren import Encoding, initial_gains, siren  # noqa: E402
@@ -206,9 +206,9 @@ def test_settings_fix_the_network():
     assert target_for(signal(44100, 1), Config(), 1000).ladder == "octaves"
 
 
-def test_carried_frequencies():
-    assert [carried_frequencies(n, "octaves") for n in (1, 2, 32, 768, 10**6)] == [1, 1, 4, 8, 16]
-    assert [carried_frequencies(n, "1.4") for n in (1, 32, 768)] == [1, 7, 16]
+def test_frequencies_that_a_grid_carries():
+    assert [frequencies_below(carried_waves(n), "octaves") for n in (1, 2, 32, 768, 10**6)] == [1, 1, 4, 8, 16]
+    assert [frequencies_below(carried_waves(n), "1.4") for n in (1, 32, 768)] == [1, 7, 16]
 
 
 def test_images_have_the_slow_mean():

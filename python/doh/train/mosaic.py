@@ -17,7 +17,7 @@ from doh.model import Mosaic
 from doh.signal import Signal
 from doh.train.gradient import Workers
 from doh.train.parts import Part, cut_out, parts_for, shares
-from doh.train.plan import LEAST_WEIGHTS_PER_LATENT, MAX_WEIGHTS, budget_of, encoding_for, estimate, latents_for, omega_for, plan, target_for
+from doh.train.plan import LEAST_WEIGHTS_PER_LATENT, MAX_WEIGHTS, budget_of, estimate, latents_for, omega_for, plan, target_for, with_encoding
 from doh.train.projection import Projection
 from doh.train.run import Diverged, Run, Start, new_projection
 
@@ -64,12 +64,9 @@ class MosaicRun:
     def _configs(self, pieces: list[Part]) -> list[Config]:
         """The settings of each part's run. Raises EncodeError for a budget that is too small, and for too many weights in all."""
         config, signal = self.config, self.signal
-        points, longest = signal.samples.size // signal.channels, max(max(piece.signal.shape) for piece in pieces)
-        frequencies, ladder = encoding_for(longest, config)
-        common = config.replace(
+        points = signal.samples.size // signal.channels
+        common = with_encoding(signal, config, [piece.signal for piece in pieces]).replace(
             parts="1",
-            frequencies=frequencies,
-            ladder=ladder,
             omega=config.omega or omega_for(points // len(pieces)),
             weights_per_latent=config.weights_per_latent or LEAST_WEIGHTS_PER_LATENT,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import cos, log2, pi, prod, sqrt
 
@@ -9,12 +10,14 @@ from doh.config import Config
 from doh.errors import EncodeError
 from doh.model import Target, scale_count
 from doh.signal import Signal
+from doh.train.spectrum import strong_waves
 
 #: Latents where no rate is given, and the share of the samples' number that they may not exceed.
 DEFAULT_LATENTS, DEFAULT_SHARE = 4500, 1 / 8
 #: A bias costs about this many bits more than a latent.
 BIAS_EXTRA_BITS = 1.5
-#: Longest dimensions for which 16 powers of 1.4, up to 155 waves, are preferred to octaves: they are denser, and lose less to rounding.
+#: Longest dimensions for which 16 powers of 1.4, up to 155 waves, are preferred to octaves: they are denser, and lose less to rounding. Images need no more
+#: waves than that however large they are.
 LADDER_1_4 = range(256, 1025)
 MIN_WIDTH, MAX_WIDTH = 4, 1024
 #: Weights of the target network for each latent of a signal of up to so many points.
@@ -54,6 +57,7 @@ class Plan:
 
 def plan(signal: Signal, config: Config) -> Plan:
     """The target network, the number of latents and the budget. Raises EncodeError for a budget that no network fits or fills."""
+    config = with_encoding(signal, config)
     points, budget, n = signal.samples.size // signal.channels, budget_of(signal, config), latents_for(signal, config)
     target, omega = target_for(signal, config, n), config.omega or omega_for(points)
     if config.generator == "plain":
@@ -100,7 +104,7 @@ def latents_for(signal: Signal, config: Config) -> int:
 def target_for(signal: Signal, config: Config, n: int) -> Target:
     """The target network for n latents: what the settings fix; else as many weights as they say, deeper the more there are."""
     dims, channels = len(signal.shape), signal.channels
-    frequencies, ladder = encoding_for(max(signal.shape), config)
+    frequencies, ladder = encoding_for(signal, config)
     small = prod(signal.shape) <= SMALL_SIGNAL
     usual = SMALL_WEIGHTS_PER_LATENT if small else max(LEAST_WEIGHTS_PER_LATENT, min(WEIGHTS_PER_LATENT, ENOUGH_WEIGHTS / n))
     weights = n * (config.weights_per_latent or usual)
@@ -114,17 +118,38 @@ def target_for(signal: Signal, config: Config, n: int) -> Target:
     return target
 
 
-def encoding_for(longest: int, config: Config) -> tuple[int, str]:
-    """Frequencies and ladder of the positional encoding for so many points in the longest dimension."""
-    ladder = config.ladder if config.ladder != "auto" else "1.4" if longest in LADDER_1_4 else "octaves"
-    return config.frequencies if config.frequencies >= 0 else carried_frequencies(longest, ladder), ladder
+def encoding_for(signal: Signal, config: Config) -> tuple[int, str]:
+    """Frequencies and ladder of the positional encoding: what the settings fix; else as many as the longest dimension carries."""
+    longest = max(signal.shape)
+    dense = longest in LADDER_1_4 or (signal.kind == "image" and longest >= LADDER_1_4.stop)
+    ladder = config.ladder if config.ladder != "auto" else "1.4" if dense else "octaves"
+    return config.frequencies if config.frequencies >= 0 else frequencies_below(carried_waves(longest), ladder), ladder
 
 
-def carried_frequencies(points: int, ladder: str) -> int:
-    """Frequencies up to points/4 waves across [-1, 1], at most 16. A grid could tell points/2 waves apart, but between its points nothing holds such a
-    wave to the signal: a zoom shows it as noise."""
-    octaves = log2(max(points, 4) / 4)
-    return min(16, 1 + int(octaves / (1 if ladder == "octaves" else log2(1.4))))
+def with_encoding(signal: Signal, config: Config, parts: Sequence[Signal] = ()) -> Config:
+    """The settings with frequencies and ladder fixed for a signal, or for the parts that it is cut into, which are of about one size. An image has no
+    more frequencies than its strongest waves ask for (doh.train.spectrum)."""
+    if config.frequencies >= 0 and config.ladder != "auto":
+        return config
+    pieces = parts or [signal]
+    longest = max(pieces, key=lambda piece: max(piece.shape))
+    frequencies, ladder = encoding_for(longest, config)
+    if config.frequencies < 0 and signal.kind == "image":
+        budget = budget_of(signal, config)
+        waves = strong_waves(pieces, int(8 * budget / config.bits) if budget else latents_for(signal, config))
+        frequencies = min(frequencies, frequencies_below(waves, ladder))
+    return config.replace(frequencies=frequencies, ladder=ladder)
+
+
+def carried_waves(points: int) -> float:
+    """Waves across [-1, 1] that so many points hold to the signal: points/4. A grid could tell points/2 waves apart, but between its points nothing holds such
+    a wave to the signal: a zoom shows it as noise."""
+    return max(points, 4) / 4
+
+
+def frequencies_below(waves: float, ladder: str) -> int:
+    """Frequencies up to so many waves across [-1, 1], 1 to 16: the first one is a single wave."""
+    return min(16, 1 + int(log2(max(waves, 1.0)) / (1 if ladder == "octaves" else log2(1.4))))
 
 
 def omega_for(points: int) -> float:
