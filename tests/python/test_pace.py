@@ -16,8 +16,9 @@ from doh.container import pack  # noqa: E402
 from doh.train import fit as fit_module  # noqa: E402
 from doh.train import pace as pace_module  # noqa: E402
 from doh.train import run as run_module  # noqa: E402
+from doh.train.ademamix import HALF_RATE  # noqa: E402
 from doh.train.fit import fit  # noqa: E402
-from doh.train.run import HALF_RATE, Run, learning_rate  # noqa: E402
+from doh.train.run import Run, learning_rate  # noqa: E402
 
 SIGNAL = Signal(np.random.default_rng(0).integers(0, 256, (12, 10, 3), np.uint8), "image", "u8")
 CONFIG = Config(latents=90, batch=32, threads=1, checkpoint_seconds=1e6, lr_latents=0.08).replace(seconds=20.0)

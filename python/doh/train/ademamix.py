@@ -14,6 +14,8 @@ GROWTH = 0.1
 #: The slow mean is over at most so many steps of each step that a training has, and its weight is at most this for each step that it is over: a greater one
 #: makes a mean of few steps swing.
 MEMORY, ALPHA_OF_MEMORY = 1 / 40, 1 / 12
+#: The slow mean's weight with which a learning rate is to be half of what it is without.
+HALF_RATE = 4.0
 #: What the state of a parameter holds beside its number of steps, each of the parameter's shape.
 MEANS = ("mean", "square", "slow")
 
@@ -47,6 +49,11 @@ def mixing(step: int, length: float, beta1: float, beta3: float, alpha: float) -
     longest = max(shortest, min(1 / (1 - beta3), MEMORY * length))
     share = min(1.0, step / length / GROWTH)
     return 1 - 1 / (shortest + share * (longest - shortest)), share * min(alpha, ALPHA_OF_MEMORY * longest)
+
+
+def steady_rate(rate: float, alpha: float) -> float:
+    """The learning rate with which steps of a slow mean of this weight are as steady as Adam's are with `rate`."""
+    return rate / (1 + alpha / HALF_RATE)
 
 
 class AdEMAMix(torch.optim.Optimizer):

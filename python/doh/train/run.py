@@ -17,7 +17,7 @@ from doh.errors import EncodeError
 from doh.metrics import psnr
 from doh.model import TOP, QuantModel
 from doh.signal import Signal
-from doh.train.ademamix import AdEMAMix, mixing
+from doh.train.ademamix import AdEMAMix, mixing, steady_rate
 from doh.train.compiled import CompiledStep
 from doh.train.engine import device_of, steps_for
 from doh.train.gradient import BatchGradient, Workers, backpropagate, stored_samples
@@ -32,8 +32,6 @@ from doh.train.siren import Encoding, initial_gains
 STEERINGS, STEER_UNTIL, STEER_AIM = 10, 0.7, 0.99
 #: Without a budget these multiples of the step are tried; dB that a file of twice the size must bring to be worth it: about what more latents bring.
 STEP_FACTORS, DB_PER_DOUBLING = (1.0, 0.84, 0.92, 1.09, 1.19), 2.5
-#: The slow mean's weight with which the latents' learning rate is half of what it is without.
-HALF_RATE = 4.0
 #: Every so many steps the course is judged. A training has diverged where its loss is so many times the smallest that it had *and* its latents are so many
 #: times as large as at first. It begins anew with its learning rates times this factor, at most so often.
 JUDGED_EVERY, FALLEN_BACK, WILD_LATENTS, SLOWER, RESTARTS = 100, 1.4, 2.0, 0.5, 4
@@ -221,7 +219,7 @@ class Run:
         factor = learning_rate(self.step, length, self.pass_steps, config)
         beta3, alpha = mixing(self.step, length, config.beta1, config.beta3, self.plan.alpha)
         of_latents, of_biases = self.base_rates
-        for group, rate in zip(self.optimiser.param_groups, (of_latents / (1 + alpha / HALF_RATE), of_biases)):
+        for group, rate in zip(self.optimiser.param_groups, (steady_rate(of_latents, alpha), of_biases)):
             group.update(lr=rate * factor, betas=(config.beta1, config.beta2, beta3), alpha=alpha)
         if self.step == 1 or (self.step and self.step % JUDGED_EVERY == 0):
             self.judge()
