@@ -47,8 +47,8 @@ class Config:
     weights_per_latent: float = 0.0  # Weights of the target network for each latent, where its width is left open; 0 = 1.15 to 3.25, by size, rate, steps.
     width: int = 0  # Units in a sine layer; 0 = from the number of latents.
     depth: int = 0  # Sine layers; 0 = from the number of latents.
-    frequencies: int = -1  # Frequencies K of the positional encoding, 0 .. 16; -1 = as many as the longest dimension can carry.
-    ladder: str = "auto"  # Frequencies as powers of 2 ("octaves") or of 1.4 ("1.4"); "auto" = 1.4 for 256 to 1,024 points in the longest dimension.
+    frequencies: int = -1  # Frequencies K of the positional encoding, 0 .. 16; -1 = as many as the points carry, and an image's waves need.
+    ladder: str = "auto"  # Frequencies as powers of 2 ("octaves") or of 1.4 ("1.4"); "auto" = 1.4 from 256 points on, to 1,024 but for images.
     omega: float = 0.0  # Frequency factor of the sine layers; 0 = from the number of points, 10 to 20.
     first_omega: float = 0.0  # The same in the first sine layer; 0 = as in the others.
     parts: str = "auto"  # Boxes, each with a network of its own, along each dimension: "1", "2x3", ...; "auto" = for large files of images.

@@ -7,12 +7,13 @@ these weights down holds others down with them (docs/training.md, "Frequencies")
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil, prod
 
 import numpy as np
 
 from doh.signal import Signal
 
-#: Points that are looked at, about: a larger signal is meaned over blocks, which leaves it the slow waves.
+#: Points that are looked at, about: of a larger signal blocks are added up, which leaves it its slow waves.
 LOOKED_AT = 1 << 21
 #: Of the strongest waves the share that is no faster than what is returned.
 SHARE = 0.4
@@ -33,7 +34,7 @@ def strong_waves(parts: Sequence[Signal], count: int) -> float:
 
 def _spectrum(signal: Signal) -> tuple[np.ndarray, np.ndarray]:
     """For each coefficient its energy, and its frequency along the dimension where that is highest."""
-    values = _meaned(signal.samples.sum(axis=-1, dtype=np.float64))
+    values = _reduced(signal.samples)
     waves = np.zeros(values.shape)
     for axis, size in enumerate(values.shape):
         values = _cosine_transform(values, axis)
@@ -42,13 +43,19 @@ def _spectrum(signal: Signal) -> tuple[np.ndarray, np.ndarray]:
     return np.square(values).reshape(-1), waves.reshape(-1)
 
 
-def _meaned(values: np.ndarray) -> np.ndarray:
-    """Over blocks of equal sides, as few as leave no more than LOOKED_AT points; what is beside whole blocks is left out."""
-    side = int(np.ceil((values.size / LOOKED_AT) ** (1 / values.ndim)))
-    for axis, size in enumerate(values.shape):
-        by = min(side, size)
-        values = np.take(values, range(size // by * by), axis)
-        values = values.reshape(*values.shape[:axis], size // by, by, *values.shape[axis + 1 :]).mean(axis + 1)
+def _reduced(samples: np.ndarray) -> np.ndarray:
+    """All channels of each point added up, and points over blocks of equal sides, as small as leave no more than LOOKED_AT; what is beside whole blocks is
+    left out."""
+    shape = samples.shape[:-1]
+    side = ceil((prod(shape) / LOOKED_AT) ** (1 / len(shape)))
+    if side == 1:
+        return samples.sum(axis=-1, dtype=np.float64)
+    along = [(size // by, by) for size, by in ((size, min(side, size)) for size in shape)]
+    slabs, thick = along[0]
+    values = np.stack([samples[i * thick : (i + 1) * thick].sum(axis=(0, -1), dtype=np.float64) for i in range(slabs)])  # never all of it in float64
+    for axis, (blocks, by) in enumerate(along[1:], 1):
+        values = np.take(values, range(blocks * by), axis)
+        values = values.reshape(*values.shape[:axis], blocks, by, *values.shape[axis + 1 :]).sum(axis + 1)
     return values
 
 
