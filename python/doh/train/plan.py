@@ -16,8 +16,8 @@ from doh.train.spectrum import strong_waves
 DEFAULT_LATENTS, DEFAULT_SHARE = 4500, 1 / 8
 #: A bias costs about this many bits more than a latent.
 BIAS_EXTRA_BITS = 1.5
-#: Longest dimensions for which 16 powers of 1.4, up to 155 waves, are preferred to octaves: they are denser, and lose less to rounding. Images need no more
-#: waves than that however large they are.
+#: Longest dimensions for which 16 powers of 1.4, up to 155 waves, are preferred to octaves: they are denser, and lose less to rounding. Larger
+#: images have them too, as they need no faster waves.
 LADDER_1_4 = range(256, 1025)
 MIN_WIDTH, MAX_WIDTH = 4, 1024
 #: Weights of the target network for each latent of a signal of up to so many points.
@@ -128,7 +128,7 @@ def encoding_for(signal: Signal, config: Config) -> tuple[int, str]:
 
 def with_encoding(signal: Signal, config: Config, parts: Sequence[Signal] = ()) -> Config:
     """The settings with frequencies and ladder fixed for a signal, or for the parts that it is cut into, which are of about one size. An image has no
-    more frequencies than its strongest waves ask for (doh.train.spectrum)."""
+    more frequencies than its strongest waves ask for (doh.train.spectrum). Raises EncodeError for a budget that is too small."""
     if config.frequencies >= 0 and config.ladder != "auto":
         return config
     pieces = parts or [signal]
