@@ -18,7 +18,7 @@ from doh.errors import EncodeError
 from doh.model import DTYPE
 from doh.signal import Signal
 from doh.signals import read_signal
-from doh.train.plan import plan, target_for
+from doh.train.plan import encoding_for, plan, target_for
 
 FOLDER = Path(__file__).resolve().parent / "experiments"
 #: An experiment may lack the second.
@@ -208,8 +208,8 @@ def short(words: str) -> str:
 def config_of(cell: Cell, signal: Signal, **running: Any) -> Config:
     """The encoder's settings of a cell; `running` says where and how fast it runs (threads, device). Raises EncodeError for a mistake in them.
 
-    One network for the whole signal, as networks are what is compared, Adam alone, and batches that are drawn evenly (of occupancy as ever), as in the
-    paper, unless the cell says otherwise.
+    One network for the whole signal, as networks are what is compared, Adam alone, batches that are drawn evenly (of occupancy as ever), as in the paper, and
+    all frequencies that an image's grid carries, unless the cell says otherwise.
     """
     settings = dict(cell.settings)
     preset = settings.pop("preset", None)
@@ -222,7 +222,15 @@ def config_of(cell: Cell, signal: Signal, **running: Any) -> Config:
             raise EncodeError(f'latents must be a number, or a share such as "60 %", not {latents!r}')
         target = target_for(signal, base.replace(**{**settings, "latents": 1, "frequencies": 0}), 1)
         settings["latents"] = max(1, round(float(latents[:-1]) / 100 * target.weights))
-    return base.replace(**settings, seed=cell.seed, **running)
+    return _carried(signal, base.replace(**settings, seed=cell.seed, **running))
+
+
+def _carried(signal: Signal, config: Config) -> Config:
+    """The settings with all frequencies that an image's grid carries, where they leave them open."""
+    if signal.kind != "image" or config.frequencies >= 0:
+        return config
+    frequencies, ladder = encoding_for(signal, config)
+    return config.replace(frequencies=frequencies, ladder=ladder)
 
 
 def tuning_of(cell: Cell, **running: Any) -> Config:
@@ -241,12 +249,16 @@ def kept(config: Config) -> dict[str, Any]:
 def same(record: dict[str, Any], config: Config, signal: Signal) -> bool:
     """Whether a record was made with these settings, and with the network that they mean today, as far as the record says what it had.
 
-    A setting that the record does not have yet counts as its default; there was one network for each signal then, Adam alone, and `auto` drew evenly but of
-    occupancy.
+    A setting that the record does not have yet counts as its default; there was one network for each signal then, Adam alone, `auto` drew evenly but of
+    occupancy, and images had all frequencies that their grids carry.
     """
-    old, default = dict(record["encoder_settings"]), kept(Config(parts="1", alpha=0))
+    default_config = Config(parts="1", alpha=0)
+    old, default = dict(record["encoder_settings"]), kept(default_config)
     if old.get("sampling") == "auto" and signal.kind != "occupancy":
         old["sampling"] = "random"
+    if (old.get("frequencies", -1), old.get("ladder", "auto")) == (-1, "auto"):
+        carried = _carried(signal, default_config)
+        old |= {"frequencies": carried.frequencies, "ladder": carried.ladder}
     if any(old.get(key, default[key]) != value for key, value in kept(config).items()):
         return False
     try:

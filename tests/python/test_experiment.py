@@ -147,6 +147,11 @@ def test_batches_are_drawn_evenly_unless_a_cell_says_otherwise(folder):
     errors, paper = (replace(cell, settings=cell.settings | more) for more in ({"sampling": "errors"}, {"preset": "paper"}))
     assert [config_of(c, image).sampling for c in (cell, errors, paper)] == ["random", "errors", "epochs"]
     assert config_of(cell, field).sampling == "auto"
+    assert [(c.frequencies, c.ladder) for c in (config_of(cell, image), config_of(paper, image), config_of(cell, field))] == [
+        _experiments.encoding_for(image, doh.Config()),  # all that the grid carries, whatever the picture
+        (10, "octaves"),
+        (-1, "auto"),
+    ]
 
 
 def test_cells_of_a_grid(folder):
