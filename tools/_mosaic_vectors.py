@@ -28,7 +28,7 @@ def varint(value: int) -> bytes:
     return bytes([*out, value])
 
 
-def valid_mosaics(make: Make) -> dict[str, Mosaic]:
+def valid_mosaics(make: Make, on_trellis: Callable[[QuantModel], QuantModel]) -> dict[str, Mosaic]:
     """All numbers of dimensions, samples and generators; parts that divide the shape and that do not; networks of all sizes beside each other."""
     mosaics, numbers = {}, count(1001)
 
@@ -81,6 +81,8 @@ def valid_mosaics(make: Make) -> dict[str, Mosaic]:
     add("two-pixels", (1, 2), (1, 2), channels=1, n=1, width=1, depth=1, frequencies=0, q=(10, 17, 14), seed=2)
     pixel = make(2, (1, 2), channels=1, n=1, width=1, depth=1, frequencies=0, q=(10, 17, 14))  # the network of image-1x1-grey-n1
     mosaics["mosaic-two-pixels"] = Mosaic((1, 2), (pixel, mosaics["mosaic-two-pixels"].models[1]))
+    first, *others = mosaics["mosaic-different-networks"].models
+    mosaics["mosaic-trellis-in-one"] = Mosaic((3, 1), (first, *map(on_trellis, others[:1]), *others[1:]))
     return mosaics
 
 

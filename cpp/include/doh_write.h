@@ -25,12 +25,13 @@ typedef struct doh_model {
   uint32_t width, depth, frequencies, ladder;
   uint32_t generator, latents;
   uint64_t seed;
-  uint32_t flags;                       /* bit 0: one scale for each layer */
+  uint32_t flags;                       /* bit 0: one scale for each layer; bit 2: latents on the trellis */
   uint32_t scale_count;                 /* must be what flags and depth ask for (docs/format.md, section 2), else BAD_SCALE */
   const doh_scale *scales;
   uint32_t bias_m, bias_e;
   uint32_t latent_shift, bias_shift;    /* 0 to 15, or DOH_PICK_SHIFT: the one that makes the file smallest */
-  const int32_t *latent_codes;          /* latents of them; all codes lie in [-32768, 32767] */
+  const int32_t *latent_codes;          /* latents of them; all codes lie in [-32768, 32767]. On the trellis: the latents (docs/format.md,
+                                           section 3.1), else BAD_CODES */
   const int32_t *bias_codes;            /* depth * width, layer by layer */
   const int32_t *output_bias_codes;     /* channels */
   uint32_t samples_crc;

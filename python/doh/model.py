@@ -12,6 +12,9 @@ SAMPLE_TYPES = ("u1", "u8", "u16", "s16")
 GENERATORS = ("tied", "dense")
 LADDERS = ("octaves", "1.4")
 
+#: Flags (section 2): a scale for each layer instead of each class of layers; latents on the trellis (section 3.1).
+PER_LAYER, ON_TRELLIS = 1, 4
+
 #: Highest stored sample value, before the offset of s16 (section 10).
 TOP = {"u1": 1, "u8": 255, "u16": 65535, "s16": 65535}
 DTYPE = {"u1": np.uint8, "u8": np.uint8, "u16": np.uint16, "s16": np.int16}
@@ -86,7 +89,7 @@ class BiasScale:
 
 @dataclass(frozen=True)
 class QuantModel:
-    """A whole file in numbers. Arrays are int32; codes lie in [-32768, 32767]."""
+    """A whole file in numbers. Arrays are int32; codes lie in [-32768, 32767]. With ON_TRELLIS the latent codes are the latents of section 3.1."""
 
     signal: str
     sample_type: str
@@ -100,7 +103,7 @@ class QuantModel:
     bias_codes: np.ndarray  # (depth, width)
     output_bias_codes: np.ndarray  # (channels,), step 2^-12 of full scale
     samples_crc: int = 0
-    flags: int = field(default=0)  # bit 0: one scale for each layer
+    flags: int = field(default=0)  # PER_LAYER, ON_TRELLIS
 
     @property
     def points(self) -> int:
@@ -108,7 +111,7 @@ class QuantModel:
 
     def scale_of(self, layer: int) -> Scale:
         """The scale of layer 0 .. depth (section 2, "Scales")."""
-        return self.scales[scale_index(layer, self.target.depth, bool(self.flags & 1))]
+        return self.scales[scale_index(layer, self.target.depth, bool(self.flags & PER_LAYER))]
 
 
 @dataclass(frozen=True)

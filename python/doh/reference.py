@@ -164,7 +164,7 @@ def read_latents(r: Reader, generator: str, target: Target) -> int:
 def read_scales(r: Reader, depth: int) -> tuple[int, tuple[Scale, ...], BiasScale, int, int]:
     """Flags, scales, bias scale, latent shift, bias shift."""
     flags = r.uint(1)
-    require(flags < 2, "BAD_SCALE")
+    require(flags & ~5 == 0, "BAD_SCALE")
     count = scale_count(depth, bool(flags & 1))
     scales = []
     for i in range(count):
@@ -315,7 +315,7 @@ class CodeModel:
 
 
 def read_codes(h: Header) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Latent codes (n,), hidden bias codes (depth, width), output bias codes (channels,), all int32."""
+    """Latents (n,), hidden bias codes (depth, width), output bias codes (channels,), all int32."""
     r = RangeDecoder(h.payload)
 
     def read(count: int, shift: int) -> list[int]:
@@ -326,8 +326,22 @@ def read_codes(h: Header) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     biases = read(h.target.depth * h.target.width, h.bias_shift)
     output = read(h.target.channels, 8)
     require(r.at >= len(h.payload) and not h.payload.endswith(b"\0"), "BAD_CODES")
+    if h.flags & 4:
+        latents = latents_on_trellis(latents)
     require(h.generator != "dense" or sum(map(abs, latents)) < 1 << 28, "BAD_CODES")
     return np.array(latents, np.int32), np.array(biases, np.int32).reshape(h.target.depth, h.target.width), np.array(output, np.int32)
+
+
+# 3.1 Latents on the trellis
+
+
+def latents_on_trellis(codes: list[int]) -> list[int]:
+    latents, state = [], 0
+    for code in codes:
+        latents.append(2 * code + (state & 1))
+        require(-32768 <= latents[-1] <= 32767, "BAD_CODES")
+        state = state >> 1 ^ (0xA6 if latents[-1] & 1 else 0) ^ (0x79 if latents[-1] & 2 else 0)
+    return latents
 
 
 def read_network(h: Header) -> QuantModel:

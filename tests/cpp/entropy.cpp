@@ -3,6 +3,7 @@
 
 #include "check.h"
 #include "entropy/codes.h"
+#include "entropy/trellis.h"
 #include "random.h"
 
 using namespace doh;
@@ -55,6 +56,27 @@ int decode_by_hand(const std::vector<bool>& more, const std::vector<bool>& plain
 }
 
 }  // namespace
+
+TEST(trellis_of_a_few_codes) {  // by hand, from docs/format.md, section 3.1
+  std::vector<int16_t> codes = {0, 1, -1, 0, 3, 0, 0, -2};
+  CHECK_EQ(latents_of_codes(codes), DOH_OK);
+  const std::vector<int16_t> latents = {0, 2, -1, 1, 7, 0, 0, -3};
+  CHECK(codes == latents);
+  CHECK(on_trellis(Codes(latents.begin(), latents.end())));
+  CHECK(!on_trellis(Codes{0, 2, -2}) && !on_trellis(Codes{1}) && on_trellis(Codes{}));
+}
+
+TEST(trellis_latents_out_of_range) {
+  for (const int16_t code : {16383, -16384}) {
+    std::vector<int16_t> codes = {code};
+    CHECK_EQ(latents_of_codes(codes), DOH_OK);
+    CHECK_EQ(codes[0], 2 * code);
+  }
+  for (const int16_t code : {16384, -16385, 32767, -32768}) {
+    std::vector<int16_t> codes = {0, code};
+    CHECK_EQ(latents_of_codes(codes), DOH_BAD_CODES);
+  }
+}
 
 TEST(probabilities_stay_inside) {
   for (const bool bit : {false, true}) {

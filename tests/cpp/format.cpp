@@ -211,7 +211,8 @@ TEST(generator_fields_out_of_range) {
 }
 
 TEST(scale_fields_out_of_range) {
-  for (uint8_t bit = 1; bit < 8; ++bit) CHECK_EQ(with_byte(kFlags, static_cast<uint8_t>(1 << bit)), DOH_BAD_SCALE);
+  for (const int bit : {1, 3, 4, 5, 6, 7}) CHECK_EQ(with_byte(kFlags, static_cast<uint8_t>(1 << bit)), DOH_BAD_SCALE);
+  CHECK_EQ(with_byte(kFlags, kOnTrellis), DOH_OK);
   for (size_t i = 0; i < 3; ++i) {  // the last byte of a scale: bit 0 is the top bit of r, bits 1-5 are q, bits 6-7 zero
     const size_t place = kScale0 + 3 * i + 2;
     CHECK_EQ(with_byte(place, 64), DOH_BAD_SCALE);

@@ -10,6 +10,7 @@
 #include "base/crc32c.h"
 #include "check.h"
 #include "doh_write.h"
+#include "entropy/trellis.h"
 #include "random.h"
 
 using Bytes = std::vector<uint8_t>;
@@ -47,6 +48,13 @@ struct Sample {
     for (uint32_t i = 0; i < n; ++i) latents.push_back(random.code(8));
     for (uint32_t i = 0; i < width * depth; ++i) biases.push_back(random.code(10));
     for (uint32_t i = 0; i < channels; ++i) output_biases.push_back(random.in(-3000, 3000));
+  }
+
+  // The same latents but for their lowest bits, which the trellis says.
+  void put_on_trellis() {
+    model.flags |= 4;
+    doh::Trellis trellis;
+    for (int32_t& latent : latents) latent = trellis.latent(latent >> 1);
   }
 
   // The model with its numbers in place.

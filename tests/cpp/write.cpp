@@ -1,5 +1,6 @@
 // Tests of cpp/src/write: what is written reads back, shifts are picked well, fields are checked.
 #include <algorithm>
+#include <cstdlib>
 
 #include "check.h"
 #include "format/read.h"
@@ -25,6 +26,7 @@ TEST(codes_come_back) {
     const int bits = random.in(0, 15);
     for (auto& code : sample.latents) code = random.code(bits);
     for (auto& code : sample.output_biases) code = random.in(-32768, 32767);
+    if (round % 2 == 1) sample.put_on_trellis();
     const Bytes bytes = sample.write();
     doh::File file;
     CHECK_EQ(doh::read_file(bytes, file), DOH_OK);
@@ -37,10 +39,11 @@ TEST(codes_come_back) {
 }
 
 TEST(picked_shifts_are_the_best) {
-  for (const int bits : {0, 3, 7, 15}) {
-    Sample sample(static_cast<uint64_t>(bits) + 1, {3}, 1, 20, 3, 0, 1500);
+  for (const int bits : {0, 3, 7, 15, -3, -15}) {
+    Sample sample(static_cast<uint64_t>(std::abs(bits)) + 1, {3}, 1, 20, 3, 0, 1500);
     Random random(10);
-    for (auto& code : sample.latents) code = random.code(bits);
+    for (auto& code : sample.latents) code = random.code(std::abs(bits));
+    if (bits < 0) sample.put_on_trellis();
     const size_t picked = sample.write().size();
     for (uint32_t latent_shift = 0; latent_shift < 16; ++latent_shift)
       for (uint32_t bias_shift = 0; bias_shift < 16; ++bias_shift) {
@@ -74,7 +77,12 @@ TEST(fields_out_of_range_are_refused) {
   CHECK_EQ(error_of([](Sample& s) { s.model.latents = 0; }), DOH_BAD_GENERATOR);
   CHECK_EQ(error_of([](Sample& s) { s.model.latents = (1 << 22) + 1; }), DOH_BAD_GENERATOR);
   CHECK_EQ(error_of([](Sample& s) { s.model.flags = 2; }), DOH_BAD_SCALE);
+  CHECK_EQ(error_of([](Sample& s) { s.model.flags = 8; }), DOH_BAD_SCALE);
+  CHECK_EQ(error_of([](Sample& s) { s.model.flags = 0x100; }), DOH_BAD_SCALE);
   CHECK_EQ(error_of([](Sample& s) { s.model.flags = 1; }), DOH_BAD_SCALE);  // then four scales, not three
+  CHECK_EQ(error_of([](Sample& s) { s.put_on_trellis(); }), DOH_OK);
+  CHECK_EQ(error_of([](Sample& s) { s.put_on_trellis(), ++s.latents[29]; }), DOH_BAD_CODES);
+  CHECK_EQ(error_of([](Sample& s) { s.put_on_trellis(), --s.latents[0]; }), DOH_BAD_CODES);
   CHECK_EQ(error_of([](Sample& s) { s.scales.pop_back(); }), DOH_BAD_SCALE);
   CHECK_EQ(error_of([](Sample& s) { s.scales.resize(100); }), DOH_BAD_SCALE);
   CHECK_EQ(error_of([](Sample& s) { s.scales[1].m = 2048; }), DOH_BAD_SCALE);

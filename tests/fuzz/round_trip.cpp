@@ -6,6 +6,7 @@
 
 #include "common.h"
 #include "doh_write.h"
+#include "entropy/trellis.h"
 #include "format/read.h"
 
 namespace {
@@ -36,8 +37,8 @@ struct Model {
     fields.generator = in.in(0, 2);
     fields.latents = in.in(0, kMaxLatentsHere);
     fields.seed = in.word64();
-    fields.flags = in.in(0, 2);
-    const bool per_layer = fields.flags == 1;
+    fields.flags = in.in(0, 5);
+    const bool per_layer = (fields.flags & doh::kScalePerLayer) != 0;
     fields.scale_count = per_layer ? fields.depth + 1 : fields.depth == 1 ? 2 : 3;
     for (uint32_t i = 0; i < fields.scale_count; ++i) scales[i] = {in.in(0, 2048), in.in(0, 48), in.in(0, 18)};
     fields.bias_m = in.in(0, 2048);
@@ -50,6 +51,14 @@ struct Model {
     fill(latents, in);
     fill(biases, in);
     fill(output_biases, in);
+    put_on_trellis();
+  }
+
+  // Where the flag asks for it, unless the seed is odd: then it is to be refused.
+  void put_on_trellis() {
+    if ((fields.flags & doh::kOnTrellis) == 0 || fields.seed % 2 == 1) return;
+    doh::Trellis trellis;
+    for (int32_t& latent : latents) latent = trellis.latent(latent >> 1);
   }
 
   // The model with the addresses of its own numbers.
@@ -68,12 +77,15 @@ struct Model {
       case 2: fields.latents = in.in(0, kMaxLatentsHere); break;
       case 3:
         fields.depth = in.in(0, kMaxDepthHere);
-        fields.flags = in.in(0, 1);
-        fields.scale_count = fields.flags == 1 ? fields.depth + 1 : fields.depth == 1 ? 2 : 3;
+        fields.flags = in.in(0, 1) | (fields.flags & doh::kOnTrellis);
+        fields.scale_count = (fields.flags & doh::kScalePerLayer) != 0 ? fields.depth + 1 : fields.depth == 1 ? 2 : 3;
         break;
       case 4: scales[in.in(0, 3)] = {in.in(0, 2048), in.in(0, 48), in.in(0, 18)}; break;
       case 5: fields.latent_shift = fields.bias_shift = in.in(0, 16); break;
-      case 6: fill(latents, in); break;
+      case 6:
+        fill(latents, in);
+        put_on_trellis();
+        break;
       case 7: fields.seed ^= in.in(0, 1); break;
       default: break;
     }

@@ -33,10 +33,11 @@ inline constexpr unsigned kOutputBiasShift = 8;
   return DOH_OK;
 }
 
-// The mirror of read_codes.
-inline void write_codes(RangeEncoder& out, unsigned shift, std::span<const int32_t> codes) {
+// The mirror of read_codes, of values that are codes but for their `drop` lowest bits.
+inline void write_codes(RangeEncoder& out, unsigned shift, std::span<const int32_t> values, unsigned drop = 0) {
   CodeModels models;
-  for (const int32_t code : codes) {
+  for (const int32_t value : values) {
+    const int32_t code = value >> drop;
     const bool negative = code < 0;
     const auto m = static_cast<uint32_t>(negative ? -1 - code : code);
     const uint32_t bucket = m >> shift;

@@ -153,8 +153,8 @@ template <class Io>
 template <class Io>
 [[nodiscard]] Status scale_fields(Io& io, Header& h) {
   uint32_t zero = 0;
-  DOH_TRY(io.packed(1, DOH_BAD_SCALE, {{h.flags, 1}, {zero, 7}}));
-  DOH_REQUIRE(zero == 0, DOH_BAD_SCALE);
+  DOH_TRY(io.packed(1, DOH_BAD_SCALE, {{h.flags, 8}}));
+  DOH_REQUIRE((h.flags & ~(kScalePerLayer | kOnTrellis)) == 0, DOH_BAD_SCALE);
   const uint32_t count = h.scale_count();
   for (uint32_t i = 0; i < count; ++i) {
     Scale& scale = h.scales[i];

@@ -27,7 +27,7 @@ inline constexpr uint64_t kMaxDenseEntries = uint64_t{1} << 40;            // la
 inline constexpr int64_t kMaxDenseCodeSum = int64_t{1} << 28;              // sum of |c|, exclusive
 inline constexpr uint32_t kMaxScales = kMaxDepth + 1;
 inline constexpr uint32_t kMaxScaleShift = 47, kMaxPrecision = 17, kMaxOutputPrecision = 14, kMaxBiasExponent = 20;
-inline constexpr uint32_t kScalePerLayer = 1;  // flags bit 0
+inline constexpr uint32_t kScalePerLayer = 1, kOnTrellis = 4;  // flags bits 0 and 2
 
 struct Scale {
   uint32_t m, r, q;
@@ -66,6 +66,7 @@ struct Header {
     return product;
   }
 
+  bool on_trellis() const { return (flags & kOnTrellis) != 0; }
   uint32_t scale_count() const { return (flags & kScalePerLayer) != 0 ? depth + 1 : (depth == 1 ? 2 : 3); }
   const Scale& scale(uint32_t layer) const {
     if ((flags & kScalePerLayer) != 0 || layer == 0) return scales[layer];

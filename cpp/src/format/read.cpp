@@ -5,6 +5,7 @@
 
 #include "base/crc32c.h"
 #include "entropy/codes.h"
+#include "entropy/trellis.h"
 #include "format/fields.h"
 
 namespace doh {
@@ -86,6 +87,7 @@ Status read_payload(const Part& part, std::span<int16_t> latents, std::span<int1
   DOH_TRY(read_codes(in, h.bias_shift, hidden_biases));
   DOH_TRY(read_codes(in, kOutputBiasShift, output_biases));
   DOH_REQUIRE(in.read_all(), DOH_BAD_CODES);
+  if (h.on_trellis()) DOH_TRY(latents_of_codes(latents));
 
   if (h.generator == DOH_DENSE) {
     int64_t sum = 0;

@@ -29,7 +29,7 @@ class PartReader {
   ByteReader in_;
 };
 
-// The three groups of codes: latents, depth * width and channels of them.
+// The latents that the generator takes, and the two groups of codes of biases: depth * width and channels of them.
 [[nodiscard]] Status read_payload(const Part& part, std::span<int16_t> latents, std::span<int16_t> hidden_biases, std::span<int16_t> output_biases);
 
 // Whether a checksum mismatch counts. A fuzzer could not get past one, so its builds go on.

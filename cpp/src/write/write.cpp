@@ -9,6 +9,7 @@
 #include "base/checked.h"
 #include "base/crc32c.h"
 #include "entropy/codes.h"
+#include "entropy/trellis.h"
 #include "format/fields.h"
 #include "format/read.h"
 
@@ -54,6 +55,7 @@ Status header_of(const doh_model& model, Header& h) {
 
 Status check_codes(const Header& h, const Codes& codes) {
   DOH_REQUIRE(in_range(codes.latents) && in_range(codes.hidden_biases) && in_range(codes.output_biases), DOH_BAD_CODES);
+  DOH_REQUIRE(!h.on_trellis() || on_trellis(codes.latents), DOH_BAD_CODES);
   if (h.generator != DOH_DENSE) return DOH_OK;
   int64_t sum = 0;
   for (const int32_t code : codes.latents) sum += code < 0 ? -code : code;
@@ -61,15 +63,18 @@ Status check_codes(const Header& h, const Codes& codes) {
   return DOH_OK;
 }
 
-// The shift with which a group of codes costs least.
-unsigned best_shift(std::span<const int32_t> codes) {
+// Of a latent, the lowest bit is the trellis's.
+unsigned dropped_of_latents(const Header& h) { return h.on_trellis() ? 1 : 0; }
+
+// The shift with which a group of codes, see write_codes, costs least.
+unsigned best_shift(std::span<const int32_t> values, unsigned drop = 0) {
   uint32_t largest = 0;
-  for (const int32_t code : codes) largest = std::max(largest, static_cast<uint32_t>(code < 0 ? -1 - code : code));
+  for (const int32_t value : values) largest = std::max(largest, static_cast<uint32_t>(value < 0 ? -1 - value : value) >> drop);
   unsigned best = 0;
   uint64_t least = UINT64_MAX;
   for (unsigned shift = 0; shift <= 15 && (shift == 0 || largest >> (shift - 1) != 0); ++shift) {
     RangeEncoder measure(nullptr);
-    write_codes(measure, shift, codes);
+    write_codes(measure, shift, values, drop);
     if (measure.cost_bits() >= least) continue;
     least = measure.cost_bits();
     best = shift;
@@ -90,7 +95,7 @@ Status check_fields(Fields&& fields) {
 Status take_codes(const doh_model& model, Header& h, Codes& codes) {
   codes = {{model.latent_codes, h.latents}, {model.bias_codes, h.hidden_biases()}, {model.output_bias_codes, h.channels}};
   DOH_TRY(check_codes(h, codes));
-  if (model.latent_shift == DOH_PICK_SHIFT) h.latent_shift = best_shift(codes.latents);
+  if (model.latent_shift == DOH_PICK_SHIFT) h.latent_shift = best_shift(codes.latents, dropped_of_latents(h));
   if (model.bias_shift == DOH_PICK_SHIFT) h.bias_shift = best_shift(codes.hidden_biases);
   return DOH_OK;
 }
@@ -102,7 +107,7 @@ void write_preamble(ByteWriter& out, uint32_t version) {
 
 void write_payload(ByteWriter& out, const Header& h, const Codes& codes) {
   RangeEncoder encoder(&out);
-  write_codes(encoder, h.latent_shift, codes.latents);
+  write_codes(encoder, h.latent_shift, codes.latents, dropped_of_latents(h));
   write_codes(encoder, h.bias_shift, codes.hidden_biases);
   write_codes(encoder, kOutputBiasShift, codes.output_biases);
   encoder.finish();
