@@ -204,16 +204,21 @@ def short(words: str) -> str:
 
 # Settings
 
+#: How the encoder rounded when the figures of docs/paper.md were made.
+ROUNDED: dict[str, Any] = {"rounding": "nearest", "bits": 5.5, "finish": 0.15}
+
 
 def config_of(cell: Cell, signal: Signal, **running: Any) -> Config:
     """The encoder's settings of a cell; `running` says where and how fast it runs (threads, device). Raises EncodeError for a mistake in them.
 
-    One network for the whole signal, as networks are what is compared, Adam alone, batches that are drawn evenly (of occupancy as ever), as in the paper, and
-    all frequencies that an image's grid carries, unless the cell says otherwise.
+    One network for the whole signal, as networks are what is compared, Adam alone, batches that are drawn evenly (of occupancy as ever), as in the paper,
+    all frequencies that an image's grid carries, and latents rounded to the nearest (ROUNDED), unless the preset or the cell says otherwise.
     """
     settings = dict(cell.settings)
     preset = settings.pop("preset", None)
-    base = (Config.from_preset(preset) if preset else Config()).replace(parts="1", alpha=0)
+    base = Config.from_preset(preset) if preset else Config()
+    left_open = {key: value for key, value in ROUNDED.items() if getattr(base, key) == getattr(Config(), key)}
+    base = base.replace(parts="1", alpha=0, **left_open)
     if base.sampling == "auto" and signal.kind != "occupancy":
         base = base.replace(sampling="random")
     settings["generator"] = {"rademacher": "dense"}.get(settings.get("generator", base.generator), settings.get("generator", base.generator))
@@ -252,7 +257,7 @@ def same(record: dict[str, Any], config: Config, signal: Signal) -> bool:
     A setting that the record does not have yet counts as its default; there was one network for each signal then, Adam alone, `auto` drew evenly but of
     occupancy, and images had all frequencies that their grids carry.
     """
-    default_config = Config(parts="1", alpha=0)
+    default_config = Config(parts="1", alpha=0, **ROUNDED)
     old, default = dict(record["encoder_settings"]), kept(default_config)
     if old.get("sampling") == "auto" and signal.kind != "occupancy":
         old["sampling"] = "random"

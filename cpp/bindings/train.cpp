@@ -16,6 +16,7 @@
 #include "train/pool.h"
 #include "train/step.h"
 #include "train/tied.h"
+#include "train/trellis.h"
 
 namespace nb = nanobind;
 
@@ -172,6 +173,13 @@ void rounded_values(const Array<const float, 1>& values, double step, const Arra
   rounded(values.data(), values.size(), static_cast<float>(step), out.data());
 }
 
+void nearest_latents(const Array<const float, 1>& values, double step, unsigned state, const Array<int32_t, 1>& out) {
+  want("numbers in out", out.size(), values.size());
+  if (state > 255) throw nb::value_error("a state is 0 to 255");
+  const nb::gil_scoped_release release;
+  nearest_on_trellis({values.data(), values.size()}, static_cast<float>(step), static_cast<uint8_t>(state), {out.data(), out.size()});
+}
+
 using Indices = Array<const int64_t, 1>;
 using Signs = Array<const int8_t, 1>;
 using Numbers = Array<const float, 1>;
@@ -274,6 +282,8 @@ NB_MODULE(_train, m) {
   using nb::arg;
   m.def("rounded", &doh::train::rounded_values, arg("values").noconvert(), arg("step"), arg("out").noconvert(),
         "Fills out (n,) with values (n,) rounded to multiples of step.");
+  m.def("nearest_on_trellis", &doh::train::nearest_latents, arg("values").noconvert(), arg("step"), arg("state"), arg("out").noconvert(),
+        "Fills out (n,), int32, with the latents on the trellis, from this state on, that are nearest to values (n,) / step.");
   m.def("tied_weights", &doh::train::weights_of_latents, arg("latents").noconvert(), arg("index").noconvert(), arg("sign").noconvert(),
         arg("gain").noconvert(), arg("out").noconvert(), "Fills out (D,) with sign * latents[index] * gain.");
   m.def("tied_gradient", &doh::train::gradient_of_latents, arg("gradient").noconvert(), arg("inverse").noconvert(), arg("sign").noconvert(),

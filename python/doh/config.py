@@ -38,7 +38,7 @@ class Config:
     latents: int = 0  # Number n of latents; 0 = from the rate.
     bytes: int = 0  # Size of the whole file, met from below within 3 %; 0 = no such budget.
     bpp: float = 0.0  # The same in bits for each grid point.
-    bits: float = 5.5  # Mean coded size of one latent, in bits, that the quantisation step is chosen for.
+    bits: float = 4.7  # Mean coded size of one latent, in bits, that the quantisation step is chosen for.
     step_rule: str = "rate"  # How `bits` is meant: "rate" = as said above; "range" = as 2^bits levels from the lowest to the highest (plain: of each layer).
 
     # Model
@@ -75,8 +75,9 @@ class Config:
     warmup: float = 0.01  # Part of the steps in which the learning rate rises linearly from zero.
 
     # Quantisation
-    finish: float = 0.15  # Last part of the steps, taken with rounded latents and biases (straight-through gradients); 0 = round after training only.
-    rounding: str = "nearest"  # The first rounding of latents: "nearest", or "adaround" = up or down as the loss likes it best; not with bytes, bpp or seconds.
+    finish: float = 0.25  # Last part of the steps, in which latents and biases are rounded while training goes on; 0 = round after training only.
+    rounding: str = "trellis"  # Of latents: "trellis" = shorter codes, one latent after the other; "nearest", all at once; "adaround" = up or down as the
+    # loss likes it best, then "nearest"; not with bytes, bpp or seconds.
     bias_step: float = 1.5  # Quantisation step of a hidden bias, in units of a hidden weight's step.
 
     # Running
@@ -155,6 +156,11 @@ class Config:
         return self.replace(**changes)
 
     @property
+    def settles(self) -> bool:
+        """Whether latents take their final values one after another, in the last part of a training."""
+        return self.rounding == "trellis" and self.finish > 0
+
+    @property
     def cores(self) -> int:
         """The threads on the CPU that `threads` stands for."""
         return self.threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
@@ -179,7 +185,7 @@ _CHOICES = {
     "gains": ("paper", "siren"),
     "initial_biases": ("zero", "uniform"),
     "latent_scale": ("unit", "paper", "weights"),
-    "rounding": ("nearest", "adaround"),
+    "rounding": ("trellis", "nearest", "adaround"),
     "sampling": ("auto", "random", "epochs", "errors", "surface"),
     "schedule": ("cosine", "exponential"),
     "engine": ("auto", "eager", "fused"),

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from doh.train.mosaic import MosaicRun
     from doh.train.run import Run
 
-VERSION = 6
+VERSION = 7
 #: Settings that do not change the result.
 FREE = {"device", "threads", "checkpoint_seconds"}
 
@@ -55,6 +55,7 @@ def _note(run: Run) -> dict[str, Any]:
         "step": run.step,
         "gains": run.gains if run.settled else None,
         "latent_step": run.quantisation.latent if run.quantisation else None,
+        "settled_latents": run.settling.count if run.settling else 0,
         "restarts": run.restarts,
         "best_loss": run.best_loss,
         "schedule": [run.steps, run.finish_from],
@@ -103,7 +104,7 @@ def _load(run: Run, note: dict[str, Any], stored: dict[str, Tensor], path: Path)
     if note.get("gains"):
         run.scale_layers(note["gains"])
     if note["latent_step"]:
-        run.quantise_at(note["latent_step"])
+        run.quantise_at(note["latent_step"], note["settled_latents"])
 
 
 def _check(run: Run | MosaicRun, note: dict[str, Any], path: Path) -> None:

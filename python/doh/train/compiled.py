@@ -56,9 +56,10 @@ class CompiledStep:
         latents, gain = run.latents.detach().numpy(), run.gain.numpy()
         np.multiply(run.biases.detach().numpy(), self.omegas, out=self.biases)
         if rounding := run.quantisation:
-            _train.rounded(latents, rounding.latent, self.latents)
             _train.rounded(self.biases.reshape(-1), rounding.bias, self.biases.reshape(-1))
-            latents = self.latents
+            if not run.settling:
+                _train.rounded(latents, rounding.latent, self.latents)
+                latents = self.latents
         _train.tied_weights(latents, self.index, self.sign, gain, self.weights)
         points, importance = run.draw()
         fused, total = self.fused, len(points) * run.plan.target.channels

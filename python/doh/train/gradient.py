@@ -43,14 +43,15 @@ class Trained(Protocol):
     l1: Tensor | None  # (D,)
 
 
-def backpropagate(of: Trained, rounding: tuple[float | Tensor, float | Tensor] | None, gradient: Callable[..., tuple[Tensor, list[Tensor]]]) -> Tensor:
+def backpropagate(of: Trained, rounding: tuple[float | Tensor | None, float | Tensor] | None, gradient: Callable[..., tuple[Tensor, list[Tensor]]]) -> Tensor:
     """Adds one batch's gradients to latents, biases and output biases, and returns its loss.
 
-    rounding: steps of latents and of biases in radians, or None. gradient: loss and gradients for weights (D,), biases in radians and output biases.
+    rounding: steps of latents (None: they stay as they are) and of biases in radians, or None. gradient: loss and gradients for weights (D,), biases in radians and output biases.
     """
     latents, biases = of.latents if of.worth is None else of.latents / of.worth, of.biases * of.omegas
     if rounding:
-        latents, biases = round_through(latents, rounding[0]), round_through(biases, rounding[1])
+        latents = latents if rounding[0] is None else round_through(latents, rounding[0])
+        biases = round_through(biases, rounding[1])
     flat = of.projection.flat(latents) * of.gain
     loss, gradients = gradient(flat.detach(), biases.detach(), of.output_bias.detach())
     if of.l1 is not None:

@@ -22,10 +22,12 @@ from doh.train.projection import Projection
 from doh.train.run import Diverged, Run, Start, new_projection
 
 #: Bits of a latent, about, where the number of latents says how much there is to be shared out.
-LATENT_BITS = 6.0
+LATENT_BITS = 5.2
 #: A training is long from so many points, or seconds by the clock, for each latent on: then a part's network has so many weights for each latent, and the
 #: depth of those that share latents, and its batch is this share of one network's. In a short one weights are few: large networks get too few steps.
-LONG_POINTS, LONG_SECONDS, LONG_WEIGHTS_PER_LATENT, LONG_BATCH = 700, 1.2e-3, 2.25, 0.5
+LONG_POINTS, LONG_SECONDS, LONG_WEIGHTS_PER_LATENT, LONG_BATCH = 600, 1.0e-3, 2.25, 0.5
+#: One that is longer than this has more weights, as the square root of its length, up to so many times.
+LONGER, MORE_WEIGHTS = 1.9, 4 / 3
 #: All parts together take at most so many steps, and so much work (points times weights; a fraction of a second), before they wait for each other; but
 #: each takes one.
 AHEAD, AHEAD_WORK = 48, 3 << 29
@@ -71,11 +73,13 @@ class MosaicRun:
             weights_per_latent=config.weights_per_latent or LEAST_WEIGHTS_PER_LATENT,
         )
         latents = latents_for(signal, config)
-        if not is_long(config, points, 8 * self.budget / config.bits if self.budget else latents):
+        length = length_of(config, points, 8 * self.budget / config.bits if self.budget else latents)
+        if length < 1:
             if config.sampling == "auto" and signal.kind != "occupancy":  # looking where the errors are brings nothing to small networks (docs/training.md)
                 common = common.replace(sampling="random")
         elif not config.weights_per_latent:
-            common = common.replace(weights_per_latent=LONG_WEIGHTS_PER_LATENT, batch=max(1, int(config.batch * LONG_BATCH)))
+            more = min(max(length / LONGER, 1.0) ** 0.5, MORE_WEIGHTS)
+            common = common.replace(weights_per_latent=LONG_WEIGHTS_PER_LATENT * more, batch=max(1, int(config.batch * LONG_BATCH)))
         if config.epochs:  # parts may differ by a row of points, but not in their steps
             most = max(piece.signal.samples.size // signal.channels for piece in pieces)
             common = common.replace(steps=config.epochs * -(-most // min(common.batch, most)), epochs=0)
@@ -239,11 +243,11 @@ class _SharedOut:
             return run
 
 
-def is_long(config: Config, points: int, numbers: float) -> bool:
-    """Whether a training has time for larger networks of parts; of a signal of so many points, for a file of about so many latents."""
+def length_of(config: Config, points: int, numbers: float) -> float:
+    """How long a training is, of a signal of so many points, for a file of about so many latents; from 1 on it has time for larger networks of parts."""
     if config.seconds:
-        return config.seconds >= LONG_SECONDS * numbers
-    return (config.epochs * points or config.steps * min(config.batch, points)) >= LONG_POINTS * numbers
+        return config.seconds / (LONG_SECONDS * numbers)
+    return (config.epochs * points or config.steps * min(config.batch, points)) / (LONG_POINTS * numbers)
 
 
 def at_least(wanted: list[float], least: list[int]) -> list[float]:

@@ -74,7 +74,7 @@ class Pace:
         if self.run.budget:
             return trial, 0, last
         trials = min(len(STEP_FACTORS), int(TRIAL_SHARE * self.seconds / trial)) if trial > 0 else len(STEP_FACTORS)
-        return trial, trials if trials > 1 and self.run.config.step_rule == "rate" else 0, last
+        return trial, trials if trials > 1 and self.run.config.step_rule == "rate" and not self.run.config.settles else 0, last
 
     def _measured(self, run: Run) -> tuple[float, float]:
         """The first and the last of these for one network."""

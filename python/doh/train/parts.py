@@ -19,7 +19,7 @@ from doh.signal import Signal
 from doh.train.plan import latents_for
 
 #: Latents of a part, about, where the encoder cuts an image by itself.
-LATENTS = 6000
+LATENTS = 7000
 #: What a part's shape, that of its longest side to its shortest, counts against missing the wanted number of parts.
 SQUARE = 0.5
 #: A part's error is taken to fall with the power of -0.55 of its bytes, 1.65 dB for twice as many: the mean slope of Kodak images from 0.05 to 0.6 bpp.
@@ -36,7 +36,7 @@ def parts_for(signal: Signal, config: Config) -> tuple[int, ...]:
     """Into how many parts each dimension is cut. Raises EncodeError for a setting that does not fit the signal."""
     shape = signal.shape
     if config.parts == "auto":
-        fixed = config.width or config.depth or config.generator != "tied" or config.epochs or config.rounding != "nearest"
+        fixed = config.width or config.depth or config.generator != "tied" or config.epochs or config.rounding == "adaround"
         if signal.kind != "image" or fixed:
             return (1,) * len(shape)
         return cut(shape, latents_for(signal, config) / LATENTS)

@@ -23,7 +23,7 @@ MIN_WIDTH, MAX_WIDTH = 4, 1024
 #: Weights of the target network for each latent of a signal of up to so many points.
 SMALL_SIGNAL, SMALL_WEIGHTS_PER_LATENT = 1 << 16, 2.5
 #: The same for larger signals: so many, but no more weights than these, beyond which they cost more time than they bring; never fewer than the last number.
-WEIGHTS_PER_LATENT, ENOUGH_WEIGHTS, LEAST_WEIGHTS_PER_LATENT = 3.25, 16000, 1.15
+WEIGHTS_PER_LATENT, ENOUGH_WEIGHTS, LEAST_WEIGHTS_PER_LATENT = 3.25, 17500, 1.15
 #: Sine layers of a network of so many weights, at most so many: the depth grows with the cube root of the weights. The second row is for large signals and
 #: networks of twice as many weights as latents, where depth costs no bytes but those of biases.
 DEPTH, DEPTH_WEIGHTS, MAX_DEPTH = 4, 4800, 6

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from doh.errors import EncodeError
-from doh.model import BiasScale, QuantModel, Scale, Target, scale_count, scale_index
+from doh.model import ON_TRELLIS, PER_LAYER, BiasScale, QuantModel, Scale, Target, scale_count, scale_index
 from doh.signal import Signal
 from doh.train.projection import Projection
+from doh.train.trellis import nearest
 
 CODE_MAX = 32767
 #: The sum of |c| that section 3 allows the dense generator.
@@ -61,13 +62,15 @@ class Steps:
 class Quantiser:
     """Quantises for one projection and target network. `gains` are the layers' gains, `omegas` turn a sine layer's sum into radians.
 
-    per_layer: every layer has a scale of its own in the file; otherwise gains and omegas are the same for layers 1 to depth - 1.
+    per_layer: every layer has a scale of its own in the file; otherwise gains and omegas are the same for layers 1 to depth - 1. on_trellis: the codes of
+    latents choose among every second multiple of the step (docs/format.md, section 3.1).
     """
 
     def __init__(
-        self, target: Target, projection: Projection, gains: Sequence[float], omegas: Sequence[float], bias_step: float, per_layer: bool = False
-    ) -> None:
-        self.target, self.projection, self.bias_step, self.per_layer = target, projection, bias_step, per_layer
+        self, target: Target, projection: Projection, gains: Sequence[float], omegas: Sequence[float], bias_step: float, per_layer: bool = False,
+        on_trellis: bool = False,
+    ) -> None:  # fmt: skip
+        self.target, self.projection, self.bias_step, self.per_layer, self.on_trellis = target, projection, bias_step, per_layer, on_trellis
         self.classes = [scale_index(layer, target.depth, per_layer) for layer in range(target.depth + 1)]
         self.radians = [gain * omega for gain, omega in zip(gains, [*omegas, 1.0])]  # for each layer, at latent step 1 and unit gain
         first_of_class = [self.classes.index(c) for c in range(scale_count(target.depth, per_layer))]
@@ -86,8 +89,9 @@ class Quantiser:
     def finest(self, latents: Tensor) -> float:
         """The smallest step at which all codes are valid."""
         z = latents.detach().double().abs()
-        dense = z.sum().item() / (DENSE_SUM_MAX - len(z)) if self.projection.unit != 1 else 0.0
-        return max(z.max().item() / (CODE_MAX - 1), dense, 1e-12)
+        away = 3 if self.on_trellis else 1  # of a code from the value
+        dense = z.sum().item() / (DENSE_SUM_MAX - away * len(z)) if self.projection.unit != 1 else 0.0
+        return max(z.max().item() / (CODE_MAX - away), dense, 1e-12)
 
     def step_of_bits(self, latents: Tensor, bits: float, rule: str) -> float:
         """`rate`: where Gaussian latents of the same deviation have an entropy of `bits`; `range`: 2^bits levels over the latents' range."""
@@ -96,7 +100,7 @@ class Quantiser:
             step = max((z.max() - z.min()).item(), 2 * z.abs().max().item() * (1 - 2.0**-bits)) / (2.0**bits - 1)
         else:
             step = z.square().mean().sqrt().item() * 2.0 ** (GAUSSIAN_BITS - bits)
-        return max(step, self.finest(latents))
+        return max(step / 2 if self.on_trellis else step, self.finest(latents))
 
     def step_of_bytes(self, size: Callable[[float], int], budget: int, start: float, finest: float) -> float:
         """The finest step, to one part in 4,000, whose file of `size(step)` bytes fits the budget; the coarsest tried where none does."""
@@ -114,7 +118,7 @@ class Quantiser:
 
     def model(self, signal: Signal, latents: Tensor, biases: Tensor, output_bias: Tensor, steps: Steps, exact: bool = True) -> QuantModel:
         """The file's numbers; biases (depth, width) in radians. With `exact` off, weight precisions are nominal: right in size, not to decode."""
-        codes = _codes(latents, steps.latent)
+        codes = nearest(latents.detach().cpu().numpy(), steps.latent) if self.on_trellis else _codes(latents, steps.latent)
         output_codes = _codes(output_bias, OUTPUT_BIAS_STEP)
         sums = [s.cpu().numpy() for s in self.projection.weight_sums(torch.from_numpy(codes).to(latents.device))] if exact else None
         return QuantModel(
@@ -129,7 +133,7 @@ class Quantiser:
             bias_scale=steps.bias_scale,
             bias_codes=_codes(wrap(biases), steps.bias),
             output_bias_codes=output_codes,
-            flags=int(self.per_layer),
+            flags=PER_LAYER * self.per_layer | ON_TRELLIS * self.on_trellis,
         )
 
     def _scale(self, which: int, mantissa: int, e: int, sums: list[np.ndarray] | None, output_codes: np.ndarray) -> Scale:

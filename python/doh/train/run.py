@@ -27,9 +27,12 @@ from doh.train.projection import KINDS, Projection, Shapes, TiedProjection, init
 from doh.train.quantise import CODE_MAX, Quantiser, Steps, wrap
 from doh.train.sampling import judged_rows, sampler_of
 from doh.train.siren import Encoding, initial_gains
+from doh.train.trellis import BEGIN, Settling, portion
 
 #: With a budget, the quantisation step is set anew so many times, evenly, in the first part of the finish; the share of the budget that is aimed at.
 STEERINGS, STEER_UNTIL, STEER_AIM = 10, 0.7, 0.99
+#: The same where latents settle after that.
+SETTLE_STEERINGS, SETTLE_AIM = 3, 0.995
 #: Without a budget these multiples of the step are tried; dB that a file of twice the size must bring to be worth it: about what more latents bring.
 STEP_FACTORS, DB_PER_DOUBLING = (1.0, 0.84, 0.92, 1.09, 1.19), 2.5
 #: Every so many steps the course is judged. A training has diverged where its loss is so many times the smallest that it had *and* its latents are so many
@@ -113,12 +116,17 @@ class Run:
         """What belongs to the scale and the rounding of weights, as it is at the beginning."""
         config, target = self.config, self.plan.target
         self.gains = initial_gains(target, self.plan.omega, config.gains)
-        self.quantiser = Quantiser(target, self.projection, self.gains, self.plan.omegas, config.bias_step)
+        self.quantiser = self._quantiser(self.gains)
         self.gain = self.projection.spread(self.quantiser.radians).to(self.device)
         #: What a latent of unit scale is worth among the trained ones, (n,); None: they are the same.
         self.worth = self._of_weights(self.gains) if config.latent_scale == "weights" else None
         self.settled = False  # whether each layer has a gain of its own that comes from its weights (settle_layers)
         self.quantisation: Steps | None = None
+        self.settling: Settling | None = None  # with rounding = trellis, while `quantisation` is set
+
+    def _quantiser(self, gains: Sequence[float], per_layer: bool = False) -> Quantiser:
+        on_trellis = self.config.rounding == "trellis"
+        return Quantiser(self.plan.target, self.projection, gains, self.plan.omegas, self.config.bias_step, per_layer, on_trellis)
 
     def _beginning(self, start: Start | None) -> tuple[Tensor, Tensor, Tensor]:
         """What is trained, before the first step. Raises EncodeError for a start that belongs to something else."""
@@ -225,6 +233,9 @@ class Run:
             self.judge()
         if self.step >= self.finish_from:
             self.steer()
+            if self.settling:
+                since, length = self.step - self.finish_from, self.steps - self.finish_from
+                self.settling.go_on(self.latents, portion(since / length, len(self.latents)))
         if isinstance(self.sampler, ErrorSampler):
             self.sampler.follow(self.step, lambda points: squared_errors(self, points))
 
@@ -237,9 +248,15 @@ class Run:
             self.begin()
 
         loss = self.compiled(self, workers) if self.compiled else self._by_torch(workers)
+        self.hold()
         self.loss.lerp_(loss, max(0.02, 1 / (1 + self.step)))
         self.step += 1
         self.whole = True
+
+    def hold(self) -> None:
+        """After a step of the optimiser: latents that have settled stay."""
+        if self.settling:
+            self.settling.hold(self.latents)
 
     def _by_torch(self, workers: Workers) -> Tensor:
         """The step by calls of torch, any projection and any device. Returns the loss."""
@@ -249,7 +266,7 @@ class Run:
             return self.gradient(points, self.projection.split(flat), biases, output_bias, workers, importance)
 
         self.optimiser.zero_grad()
-        loss = backpropagate(self, (self.quantisation.latent, self.quantisation.bias) if self.quantisation else None, gradient)
+        loss = backpropagate(self, (None if self.settling else self.quantisation.latent, self.quantisation.bias) if self.quantisation else None, gradient)
         self.optimiser.step()
         return loss
 
@@ -281,8 +298,9 @@ class Run:
     def steer(self) -> None:
         """Sets the quantisation steps: once, or with a budget several times, so that the file comes out at its size."""
         since, length = self.step - self.finish_from, self.steps - self.finish_from
-        every = max(1, int(length * STEER_UNTIL / STEERINGS))
-        if since and not (self.plan.budget and since % every == 0 and since < length * STEER_UNTIL):
+        times, until, aim = (SETTLE_STEERINGS, BEGIN, SETTLE_AIM) if self.quantiser.on_trellis else (STEERINGS, STEER_UNTIL, STEER_AIM)
+        every = max(1, int(length * until / times))
+        if since and not (self.plan.budget and since % every == 0 and since < length * until):
             return
         self.check_finite()
         if not since:
@@ -292,7 +310,7 @@ class Run:
             self.settle_layers()
         step = self.preferred_step()
         if self.plan.budget:
-            step = self.fitting_step(int(self.plan.budget * STEER_AIM), step)
+            step = self.fitting_step(int(self.plan.budget * aim), step)
         self.quantise_at(step)
         self.round_adaptively()
 
@@ -308,12 +326,14 @@ class Run:
         worth = self._of_weights(gains)
         self.worth = worth / self._of_weights(self.gains) if self.worth is None else self.worth * worth / self._of_weights(self.gains)
         self.gains, self.settled = gains, True
-        self.quantiser = Quantiser(self.plan.target, self.projection, gains, self.plan.omegas, self.config.bias_step, per_layer=True)
+        self.quantiser = self._quantiser(gains, per_layer=True)
         self.gain = self.projection.spread(self.quantiser.radians).to(self.device)
 
-    def quantise_at(self, step: float) -> None:
-        """From here on training sees latents rounded to multiples of `step`, and the weights that a file's scales give."""
+    def quantise_at(self, step: float, settled: int = 0) -> None:
+        """From here on training sees latents rounded to multiples of `step`, and the weights that a file's scales give. On the trellis latents settle
+        instead, of which so many have."""
         self.quantisation = self.quantiser.steps(step)
+        self.settling = Settling(self.latents, self.worth, step, settled) if self.quantiser.on_trellis else None
         self.gain = self.projection.spread(self.quantiser.gains(self.quantisation)).to(self.device)
 
     def round_adaptively(self) -> None:
@@ -363,7 +383,7 @@ class Run:
                 raise EncodeError(f"{budget} bytes are more than this network can use ({size} bytes): {advice}")
         if at_once and self.config.rounding == "adaround":
             return self.rounded_adaptively(step)
-        if not budget and self.config.step_rule == "rate":
+        if not budget and self.config.step_rule == "rate" and not self.settling:
             step = self.best_step(step, another)
         return self.model_at(step)
 

@@ -67,6 +67,8 @@ class Stack:
         for group, one in zip(self.optimiser.param_groups, self.runs[0].optimiser.param_groups):
             group.update({name: one[name] for name in ("lr", "betas", "alpha")})
         self.optimiser.step()
+        for run in self.runs:
+            run.hold()
         self.losses.lerp_(losses, max(0.02, 1 / (1 + self.runs[0].step)))
         for run in self.runs:
             run.step += 1
@@ -121,7 +123,7 @@ class Stack:
         self.worth, self.l1 = (_together([getattr(run, name) for run in self.runs]) for name in ("worth", "l1"))
         steps = [(q.latent, q.bias) for q in self.quantisations if q]
         latent, bias = torch.tensor(steps, device=self.gain.device).reshape(-1, 2).unbind(1)
-        self.rounding = (latent[:, None], bias[:, None, None]) if steps else None
+        self.rounding = (None if self.runs[0].settling else latent[:, None], bias[:, None, None]) if steps else None
 
     # points: runs of one seed draw the same numbers for grids of one size, which it takes to draw once
 

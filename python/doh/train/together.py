@@ -31,7 +31,7 @@ def in_stacks(config: Config) -> bool:
     Not by the clock (`seconds`), as each signal has its time for itself there, nor with rounding = adaround, which moves latents by itself.
     Raises EncodeError for an unknown device.
     """
-    return device_of(config.device).type == "cuda" and not config.seconds and config.rounding == "nearest"
+    return device_of(config.device).type == "cuda" and not config.seconds and config.rounding != "adaround"
 
 
 def train_in_stacks(tasks: Iterable[Task], begin: Callable[[Task], Training], finish: Callable[[Training], T], give: Give[T]) -> None:
