@@ -23,7 +23,7 @@ from doh.config import Config
 from doh.container import unpack
 from doh.files import write_atomic
 from doh.metrics import bpp, chamfer, iou, psnr, snr, ssim
-from doh.model import TOP, QuantModel
+from doh.model import ON_TRELLIS, TOP, QuantModel
 from doh.signal import Signal
 from doh.signals.meshes import surface_points
 from doh.signals.surface import surface
@@ -108,7 +108,7 @@ def memory(path: Path, config: Config, parameters: int) -> dict[str, float]:
     footprint_bytes, parameters times bits, where the settings give each number so many bits (step_rule = range), as COIN and the D'OH paper count."""
     model = unpack(path)
     networks = (model,) if isinstance(model, QuantModel) else model.models
-    parts = [codes for m in networks for codes in (m.latent_codes, m.bias_codes, m.output_bias_codes)]
+    parts = [codes for m in networks for codes in (m.latent_codes >> bool(m.flags & ON_TRELLIS), m.bias_codes, m.output_bias_codes)]
     from_zero = [codes - codes.min() for codes in parts]
     found = {"bzip2_bytes": len(bz2.compress(b"".join(codes.astype("u1" if codes.max() < 256 else "<u2").tobytes() for codes in from_zero)))}
     return found | ({"footprint_bytes": parameters * config.bits / 8} if config.step_rule == "range" else {})

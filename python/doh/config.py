@@ -76,8 +76,7 @@ class Config:
 
     # Quantisation
     finish: float = 0.25  # Last part of the steps, in which latents and biases are rounded while training goes on; 0 = round after training only.
-    rounding: str = "trellis"  # Of latents: "trellis" = shorter codes, one latent after the other; "nearest", all at once; "adaround" = up or down as the
-    # loss likes it best, then "nearest"; not with bytes, bpp or seconds.
+    rounding: str = "trellis"  # Of latents: "trellis" = one by one, shorter codes; "nearest" = all at once; "adaround" = by the loss, without budgets.
     bias_step: float = 1.5  # Quantisation step of a hidden bias, in units of a hidden weight's step.
 
     # Running

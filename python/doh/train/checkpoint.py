@@ -58,6 +58,7 @@ def _note(run: Run) -> dict[str, Any]:
         "settled_latents": run.settling.count if run.settling else 0,
         "restarts": run.restarts,
         "best_loss": run.best_loss,
+        "known_size": run.known_size,
         "schedule": [run.steps, run.finish_from],
     }
 
@@ -99,7 +100,7 @@ def _load(run: Run, note: dict[str, Any], stored: dict[str, Tensor], path: Path)
     run.step = note["step"]
     for state in run.optimiser.state.values():
         state["step"] = run.step
-    run.restarts, run.best_loss = note["restarts"], note["best_loss"]
+    run.restarts, run.best_loss, run.known_size = note["restarts"], note["best_loss"], note["known_size"]
     run.steps, run.finish_from = note["schedule"]
     if note.get("gains"):
         run.scale_layers(note["gains"])

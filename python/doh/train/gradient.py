@@ -46,7 +46,8 @@ class Trained(Protocol):
 def backpropagate(of: Trained, rounding: tuple[float | Tensor | None, float | Tensor] | None, gradient: Callable[..., tuple[Tensor, list[Tensor]]]) -> Tensor:
     """Adds one batch's gradients to latents, biases and output biases, and returns its loss.
 
-    rounding: steps of latents (None: they stay as they are) and of biases in radians, or None. gradient: loss and gradients for weights (D,), biases in radians and output biases.
+    rounding: steps of latents (None: they stay as they are) and of biases in radians, or None. gradient: loss and gradients for weights (D,), biases in
+    radians and output biases.
     """
     latents, biases = of.latents if of.worth is None else of.latents / of.worth, of.biases * of.omegas
     if rounding:

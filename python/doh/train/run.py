@@ -36,7 +36,7 @@ SETTLE_STEERINGS, SETTLE_AIM = 3, 0.995
 #: Without a budget these multiples of the step are tried; dB that a file of twice the size must bring to be worth it: about what more latents bring.
 STEP_FACTORS, DB_PER_DOUBLING = (1.0, 0.84, 0.92, 1.09, 1.19), 2.5
 #: Every so many steps the course is judged. A training has diverged where its loss is so many times the smallest that it had *and* its latents are so many
-#: times as large as at first. It begins anew with its learning rates times this factor, at most so often.
+#: times as large as at first (where latents settle: or as when they began to). It begins anew with its learning rates times this factor, at most so often.
 JUDGED_EVERY, FALLEN_BACK, WILD_LATENTS, SLOWER, RESTARTS = 100, 1.4, 2.0, 0.5, 4
 
 
@@ -96,7 +96,7 @@ class Run:
 
         self.start, self.restarts = start, 0
         self.latents, self.biases, self.output_bias = self._beginning(start)
-        self.first_size, self.best_loss = self.latents_size(), inf
+        self.known_size, self.best_loss = self.latents_size(), inf
         per_latent = n if config.latent_scale == "paper" else 1
         groups = [
             {"params": [self.latents], "eps": config.adam_eps / per_latent},
@@ -195,7 +195,7 @@ class Run:
         """Raises Diverged where the loss has grown and the latents are wild: gradients are noise there, and training does not come back."""
         loss = self.loss.item()
         worse, self.best_loss = loss > FALLEN_BACK * self.best_loss, min(loss, self.best_loss)
-        if not isfinite(loss) or (worse and not self.latents_size() <= WILD_LATENTS * self.first_size):
+        if not isfinite(loss) or (worse and not self.latents_size() <= WILD_LATENTS * self.known_size):
             raise Diverged(f"training went out of bounds before step {self.step}: use a smaller lr_latents or lr_biases")
 
     def restart(self) -> None:
@@ -214,7 +214,7 @@ class Run:
         if isinstance(self.sampler, ErrorSampler):
             self.sampler.reset()
         self.loss.zero_()
-        self.step, self.whole, self.best_loss = 0, True, inf
+        self.step, self.whole, self.best_loss, self.known_size = 0, True, inf, self.latents_size()
         self.share = None if self.share is None else 0.0
 
     # one step
@@ -266,7 +266,9 @@ class Run:
             return self.gradient(points, self.projection.split(flat), biases, output_bias, workers, importance)
 
         self.optimiser.zero_grad()
-        loss = backpropagate(self, (None if self.settling else self.quantisation.latent, self.quantisation.bias) if self.quantisation else None, gradient)
+        steps = self.quantisation
+        rounding = (None if self.settling else steps.latent, steps.bias) if steps else None
+        loss = backpropagate(self, rounding, gradient)
         self.optimiser.step()
         return loss
 
@@ -305,6 +307,8 @@ class Run:
         self.check_finite()
         if not since:
             self.best_loss = inf  # rounding makes the loss larger
+            if self.quantiser.on_trellis:  # and goes on to, as latents settle
+                self.known_size = max(self.known_size, self.latents_size())
             with torch.no_grad():
                 self.biases.copy_(wrap(self.biases * self.omegas) / self.omegas)
             self.settle_layers()
