@@ -205,7 +205,7 @@ def short(words: str) -> str:
 # Settings
 
 #: How the encoder rounded when the figures of docs/paper.md were made.
-ROUNDED: dict[str, Any] = {"rounding": "nearest", "bits": 5.5, "finish": 0.15}
+ROUNDED: dict[str, Any] = {"rounding": "nearest", "bits": 5.5, "finish": 0.15}  # 5.5: what 0 stands for then, as in their records
 
 
 def config_of(cell: Cell, signal: Signal, **running: Any) -> Config:

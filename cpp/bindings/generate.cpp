@@ -56,7 +56,7 @@ Numpy<uint8_t> dense_bytes(uint64_t seed, uint32_t layer, uint32_t row, uint32_t
   return result.array;
 }
 
-// The latent codes of a file of one network and scratch to sort in. Only the limits that do not depend on the grid apply.
+// The latents of a file of one network and scratch to sort in. Only the limits that do not depend on the grid apply.
 struct Latents {
   Part part;
   std::unique_ptr<uint8_t[]> memory;

@@ -11,7 +11,7 @@ namespace {
 
 constexpr size_t kStates = 256;
 constexpr size_t kOfState = 0xA6, kOfCode = 0x79;
-constexpr float kMost = 32764;  // a candidate is at most 2 away, and rounding to 2 above that
+constexpr float kMost = 32764;  // candidates are at most 2 away
 constexpr float kUnreached = 1e30F;
 
 float scaled(float value, float step) {
@@ -25,7 +25,7 @@ float nearest(float v, size_t rest) {
   return 4 * std::nearbyint((v - r) / 4) + r;
 }
 
-// The state before `state` where the latent is `rest` modulo 4 with its bit 1 equal to `high`; that latent's lowest bit is the state's before.
+// The state before `state`, by a latent whose bit 1 is `high`; the latent's bit 0 is that of the state before.
 size_t before(size_t state, size_t high) {
   const size_t low = state >> 7;  // only kOfState has this bit
   return 2 * (state ^ (low != 0 ? kOfState : 0) ^ (high != 0 ? kOfCode : 0)) + low;

@@ -38,7 +38,7 @@ class Config:
     latents: int = 0  # Number n of latents; 0 = from the rate.
     bytes: int = 0  # Size of the whole file, met from below within 3 %; 0 = no such budget.
     bpp: float = 0.0  # The same in bits for each grid point.
-    bits: float = 4.7  # Mean coded size of one latent, in bits, that the quantisation step is chosen for.
+    bits: float = 0.0  # Mean coded size of one latent, in bits, that the step is chosen for; 0 = 4.7 where latents settle (but of occupancy), else 5.5.
     step_rule: str = "rate"  # How `bits` is meant: "rate" = as said above; "range" = as 2^bits levels from the lowest to the highest (plain: of each layer).
 
     # Model
@@ -94,6 +94,8 @@ class Config:
         for key, (low, high) in _RANGES.items():
             if not low <= getattr(self, key) <= high:
                 raise EncodeError(f"{key} must be between {low:g} and {high:g}, not {getattr(self, key)!r}")
+        if 0 < self.bits < 1:
+            raise EncodeError(f"bits must be 0, or between 1 and 16, not {self.bits!r}")
         if not _PARTS.fullmatch(self.parts):
             raise EncodeError(f"parts must be auto, 1, or a number for each dimension such as 2x3, not {self.parts!r}")
         given = [key for key in RATES if getattr(self, key)]
@@ -194,7 +196,7 @@ _RANGES = {
     "latents": (0, 1 << 20),
     "bytes": (0, 1 << 40),
     "bpp": (0, 1 << 20),
-    "bits": (1, 16),
+    "bits": (0, 16),
     "seed": (0, (1 << 64) - 1),
     "weights_per_latent": (0, 1e6),
     "width": (0, 1024),

@@ -11,6 +11,7 @@
 #include "check.h"
 #include "doh_write.h"
 #include "entropy/trellis.h"
+#include "format/header.h"
 #include "random.h"
 
 using Bytes = std::vector<uint8_t>;
@@ -52,7 +53,7 @@ struct Sample {
 
   // The same latents but for their lowest bits, which the trellis says.
   void put_on_trellis() {
-    model.flags |= 4;
+    model.flags |= doh::kOnTrellis;
     doh::Trellis trellis;
     for (int32_t& latent : latents) latent = trellis.latent(latent >> 1);
   }

@@ -148,6 +148,7 @@ void one_network(Model& model) {
   const int e = doh_write(&model.fields, file.data(), file.size, &written);
   FUZZ_CHECK(known_error(e) && e != DOH_BUFFER_TOO_SMALL && e != DOH_BAD_ARGUMENT);
   if (e != DOH_OK) return;
+  FUZZ_CHECK((model.fields.flags & doh::kOnTrellis) == 0 || doh::on_trellis(std::span(model.latents).first(model.fields.latents)));
   same_fields(info_of(file, written), model.fields);
   doh::File parsed;
   FUZZ_CHECK(doh::read_file({file.data(), written}, parsed) == DOH_OK && parsed.part_count == 1 && parsed.version == doh::kOneNetwork);

@@ -49,6 +49,7 @@ def interrupted(path, at: int, config: Config, monkeypatch, error: type[BaseExce
     [
         {},
         {"generator": "dense"},
+        {"rounding": "nearest"},
         {"sampling": "epochs"},
         {"sampling": "random"},
         {"latents": 0, "bytes": 300},
@@ -56,7 +57,7 @@ def interrupted(path, at: int, config: Config, monkeypatch, error: type[BaseExce
     ],
     ids=lambda c: "-".join(map(str, c.values())) or "plain",
 )
-@pytest.mark.parametrize("at", [1, 13, 27])
+@pytest.mark.parametrize("at", [1, 13, 25, 27])
 def test_resumed_training_ends_at_the_same_bytes(changes, at, tmp_path, monkeypatch):
     config = CONFIG.replace(**changes)
     path = tmp_path / "state.safetensors"

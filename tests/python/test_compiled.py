@@ -29,7 +29,11 @@ QUICK = {"latents": 301, "steps": 40, "batch": 100, "frequencies": 2, "finish": 
 
 
 @pytest.mark.parametrize("signal", [IMAGE, SOUND, CUBE], ids=lambda signal: signal.kind)
-@pytest.mark.parametrize("settings", [{}, {"sampling": "errors"}, {"sampling": "epochs"}, {"bytes": 600, "latents": 0}, {"batch": 10**6}], ids=str)
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"rounding": "nearest"}, {"sampling": "errors"}, {"sampling": "epochs"}, {"bytes": 600, "latents": 0}, {"batch": 10**6}],
+    ids=str,
+)
 @pytest.mark.parametrize("weights", [0.9, 1.15, 3.2])
 def test_same_state_as_by_torch(signal, settings, weights, monkeypatch):
     monkeypatch.setattr(importance, "FIRST_MEASURED", 3)

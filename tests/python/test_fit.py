@@ -155,7 +155,10 @@ def test_a_training_out_of_bounds_is_an_error():
         fit(picture(), QUICK.replace(lr_latents=1e6, steps=10).replace(lr_biases=1e6, omega=1e6))
 
 
-@pytest.mark.parametrize("changes", [{}, {"generator": "plain", "latents": 0, "width": 10, "depth": 4, "latent_scale": "weights", "step_rule": "range"}])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"rounding": "nearest"}, {"generator": "plain", "latents": 0, "width": 10, "depth": 4, "latent_scale": "weights", "step_rule": "range"}],
+)
 @pytest.mark.parametrize("at", [100, 190])  # before and after the first rounding
 def test_a_training_that_diverges_begins_anew_with_half_the_rates(changes, at, monkeypatch):
     config = QUICK.replace(steps=200, finish=0.2, lr_latents=0.08, **changes)

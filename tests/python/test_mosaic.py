@@ -134,7 +134,9 @@ def test_the_file_is_what_was_trained():
     """The borders of the parts do not lie between points here: their coordinates must be those of the decoder."""
     image = picture(50, 70)
     reports = []
-    model = fit(Signal(image, "image", "u8"), Config(steps=400, bytes=2000, batch=1024, parts="3x4", threads=2), progress=reports.append)
+    rounding = {"rounding": "nearest", "bits": 5.5, "finish": 0.15}  # while latents settle, the loss changes, and its mean is behind
+    config = Config(steps=400, bytes=2000, batch=1024, parts="3x4", threads=2, **rounding)
+    model = fit(Signal(image, "image", "u8"), config, progress=reports.append)
     assert isinstance(model, Mosaic) and model.parts == (3, 4) and len(model.models) == 12 and model.shape == (50, 70)
     data = container.pack(model)
     assert 2000 * 0.97 <= len(data) <= 2000
@@ -283,26 +285,29 @@ def test_networks_of_parts_are_not_larger_in_all_than_decoders_take():
 
 
 @pytest.mark.parametrize(
-    ("settings", "long"),
+    ("settings", "weights"),  # for each latent: 1.15 in short trainings
     [
-        ({"steps": 1000, "batch": 4096}, False),
-        ({"steps": 4000, "batch": 4096}, True),
-        ({"steps": 4000, "batch": 4096, "bytes": 32000}, False),
-        ({"steps": 4000, "batch": 4096, "bytes": 0, "latents": 9000}, True),
-        ({"seconds": 10.0}, False),
-        ({"seconds": 600.0, "steps": 0}, True),
-        ({"epochs": 20}, False),
-        ({"epochs": 5000}, True),
-        ({"steps": 100, "batch": 1 << 28}, False),
-        ({"steps": 1000, "generator": "plain", "width": 20, "depth": 3}, False),
-        ({"steps": 4000, "generator": "plain", "width": 20, "depth": 3}, True),
+        ({"steps": 1000, "batch": 4096}, 1.15),
+        ({"steps": 3000, "batch": 4096}, 2.25),
+        ({"steps": 4500, "batch": 4096}, 2.25 * (4500 * 4096 / (600 * 8 * 8000 / 4.7) / 1.9) ** 0.5),
+        ({"steps": 4000, "batch": 4096, "bytes": 32000}, 1.15),
+        ({"steps": 2500, "batch": 4096, "bytes": 0, "latents": 9000}, 2.25),
+        ({"seconds": 10.0}, 1.15),
+        ({"seconds": 20.0, "steps": 0}, 2.25),
+        ({"seconds": 600.0, "steps": 0}, 3.0),
+        ({"epochs": 20}, 1.15),
+        ({"epochs": 5000}, 3.0),
+        ({"steps": 100, "batch": 1 << 28}, 1.15),
+        ({"steps": 1000, "generator": "plain", "width": 20, "depth": 3}, 1.15),
+        ({"steps": 3000, "generator": "plain", "width": 20, "depth": 3}, 2.25),
     ],
 )
-def test_networks_of_parts_are_larger_in_long_trainings(settings, long):
+def test_networks_of_parts_are_larger_in_long_trainings(settings, weights):
     signal = Signal(np.zeros((128, 128, 3), np.uint8), "image", "u8")
     config = Config(bytes=8000, parts="2x2").replace(**settings)
     configs = MosaicRun._configs(bare(signal, config), cut_out(signal, (2, 2)))
-    assert {each.weights_per_latent for each in configs} == {2.25 if long else 1.15}
+    long = weights > 2
+    assert [each.weights_per_latent for each in configs] == pytest.approx([weights] * 4)
     assert {each.batch for each in configs} == {config.batch // 2 if long else config.batch}
     assert {each.sampling for each in configs} == {"auto" if long else "random"}
     own = config.replace(weights_per_latent=1.5, sampling="errors")

@@ -84,7 +84,7 @@ def test_the_schedule_fills_the_time(monkeypatch):
         assert t.rate / CONFIG.lr_latents == pytest.approx(learning_rate(t.step - 1, (t.step - 1) / t.share, 1, CONFIG.replace(warmup=0.05)))
     assert world.trace[0].alpha == 0 and world.trace[-1].alpha == pytest.approx(len(world.trace) / 40 / 12, rel=0.02)  # the slow mean's, of so few steps
     rounded = [t.share for t in world.trace if t.rounded]
-    assert 0.85 <= rounded[0] < 0.86 and len(rounded) == pytest.approx(0.15 * len(world.trace), rel=0.02)
+    assert 0.75 <= rounded[0] < 0.76 and len(rounded) == pytest.approx(0.25 * len(world.trace), rel=0.02)
 
 
 def test_the_schedule_follows_a_change_of_speed_without_a_jump(monkeypatch):
@@ -94,15 +94,16 @@ def test_the_schedule_follows_a_change_of_speed_without_a_jump(monkeypatch):
     assert max(b - a for a, b in zip(shares(world), shares(world)[1:])) < 0.006
 
 
+@pytest.mark.parametrize("rounding", ["nearest", "trellis"])
 @pytest.mark.parametrize("decode", [0.01, 0.3, 1.5])
-def test_time_is_kept_for_the_end(decode, monkeypatch):
+def test_time_is_kept_for_the_end(decode, rounding, monkeypatch):
     """What is measured: files decoded at the end, as many as a tenth of the time has room for; and one decode after fit(), for the checksum."""
     decoded = []
     world = World(monkeypatch, 0.05, decode)
     monkeypatch.setattr(pace_module.Pace, "another", lambda self, do=pace_module.Pace.another: (decoded.append(do(self)), decoded[-1])[1])
-    used, _ = world.fit()
+    used, _ = world.fit(CONFIG.replace(rounding=rounding))
     assert 0.9 * 20 <= used + decode <= 20
-    assert sum(decoded) == {0.01: 5, 0.3: 5, 1.5: 0}[decode]
+    assert sum(decoded) == ({0.01: 5, 0.3: 5, 1.5: 0}[decode] if rounding == "nearest" else 0)  # what has settled is of one step
 
 
 def test_a_slow_bisection_is_provided_for(monkeypatch):
@@ -111,8 +112,15 @@ def test_a_slow_bisection_is_provided_for(monkeypatch):
     assert 0.9 * 20 <= used + 0.2 <= 20 and 0.97 * 300 <= len(pack(model)) <= 300
 
 
-@pytest.mark.parametrize("changes, times", [({}, 1), ({"latents": 0, "bytes": 300}, 10)], ids=str)
-def test_the_finish_sets_its_steps_as_often_as_one_of_a_fixed_length(changes, times, monkeypatch):
+SIZED = {"latents": 0, "bytes": 300}
+
+
+@pytest.mark.parametrize(
+    "changes, finish, times, until",
+    [({}, 0.25, 1, 0.0), ({**SIZED, "rounding": "nearest"}, 0.15, 10, 0.7), (SIZED, 0.3, 3, 0.06)],
+    ids=str,
+)
+def test_the_finish_sets_its_steps_as_often_as_one_of_a_fixed_length(changes, finish, times, until, monkeypatch):
     world, at = World(monkeypatch, 0.02), []
 
     def setting(run, step, do=Run.quantise_at):
@@ -120,9 +128,24 @@ def test_the_finish_sets_its_steps_as_often_as_one_of_a_fixed_length(changes, ti
         do(run, step)
 
     monkeypatch.setattr(Run, "quantise_at", setting)
-    world.fit(CONFIG.replace(**changes))
-    assert at[:times] == pytest.approx([0.85 + 0.15 * 0.07 * i for i in range(times)], abs=0.005)
+    world.fit(CONFIG.replace(**changes, finish=finish))
+    assert at[:times] == pytest.approx([1 - finish + finish * until * i / times for i in range(times)], abs=0.005)
     assert len(at) <= times + (times > 1)  # whole steps between them: one more may find room
+
+
+@pytest.mark.parametrize("step", [0.02, lambda now: 0.02 if now < 1016 else 0.06, lambda now: 0.06 if now < 1016 else 0.02], ids=range(3))
+def test_all_latents_have_settled_when_the_time_is_over(step, monkeypatch):
+    """Even if steps become slower, or faster, than they were when the length of the finish was set."""
+    world, counts = World(monkeypatch, step), []
+
+    def finishing(run, *rest, do=Run.finished):
+        counts.append((run.settling.count, run.step, run.steps))
+        return do(run, *rest)
+
+    monkeypatch.setattr(Run, "finished", finishing)
+    world.fit()
+    ((count, taken, expected),) = counts
+    assert count == 90 and (callable(step) or taken == pytest.approx(expected, rel=0.05))
 
 
 def test_steps_are_a_limit_only_where_they_are_given(monkeypatch):

@@ -34,10 +34,10 @@ constexpr int16_t scaled_weight(int64_t w_int, const Scale& scale) {
   return static_cast<int16_t>(w < -32767 ? -32767 : w > 32767 ? 32767 : w);
 }
 
-// Fills `weights` (D) from the latent codes of the tied generator.
+// Fills `weights` (D) from the latents of the tied generator.
 void make_tied_weights(const Header& h, std::span<const int16_t> latents, const SortSpace& space, std::span<int16_t> weights);
 
-// Fills weights `first` .. `last` - 1 of all D from the latent codes of the dense generator. Ranges are independent of each other.
+// Fills weights `first` .. `last` - 1 of all D from the latents of the dense generator. Ranges are independent of each other.
 void make_dense_weights(const Header& h, const DenseCodes& codes, uint64_t first, uint64_t last, std::span<int16_t> weights);
 
 // Fills `biases` (depth * width + channels) from their codes.

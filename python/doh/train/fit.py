@@ -1,4 +1,4 @@
-"""Training: one signal, one latent vector, steps of the optimiser (the paper's section 3); the last part with rounded numbers, so that files lose little."""
+"""Training: one signal, one latent vector, steps of the optimiser (the paper's section 3); in the last part numbers are rounded, so that files lose little."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Progress:
 
     step: int
     steps: int  # with a time budget as many as are to be expected
-    phase: str  # "fit", "finish" (with rounded numbers) or "quantise"
+    phase: str  # "fit", "finish" (while numbers are rounded) or "quantise"
     psnr: float  # dB, of recent batches; an estimate
     loss: float  # mean squared error of recent batches, on the scale [0, 1]
     rate: float  # steps a second

@@ -17,7 +17,7 @@ from doh.model import Mosaic
 from doh.signal import Signal
 from doh.train.gradient import Workers
 from doh.train.parts import Part, cut_out, parts_for, shares
-from doh.train.plan import LEAST_WEIGHTS_PER_LATENT, MAX_WEIGHTS, budget_of, estimate, latents_for, omega_for, plan, target_for, with_encoding
+from doh.train.plan import LEAST_WEIGHTS_PER_LATENT, MAX_WEIGHTS, bits_of, budget_of, estimate, latents_for, omega_for, plan, target_for, with_encoding
 from doh.train.projection import Projection
 from doh.train.run import Diverged, Run, Start, new_projection
 
@@ -73,7 +73,7 @@ class MosaicRun:
             weights_per_latent=config.weights_per_latent or LEAST_WEIGHTS_PER_LATENT,
         )
         latents = latents_for(signal, config)
-        length = length_of(config, points, 8 * self.budget / config.bits if self.budget else latents)
+        length = length_of(config, points, 8 * self.budget / bits_of(signal, config) if self.budget else latents)
         if length < 1:
             if config.sampling == "auto" and signal.kind != "occupancy":  # looking where the errors are brings nothing to small networks (docs/training.md)
                 common = common.replace(sampling="random")
@@ -103,7 +103,7 @@ class MosaicRun:
             configs, weights = own(common)
         if weights > MAX_WEIGHTS and not config.width and config.generator != "plain":  # as of one network: finer steps, or fewer weights for each latent
             much = weights / (WEIGHTS_AIM * MAX_WEIGHTS)
-            change = {"bits": min(16.0, config.bits * much)} if self.budget else {"weights_per_latent": common.weights_per_latent / much}
+            change = {"bits": min(16.0, bits_of(signal, config) * much)} if self.budget else {"weights_per_latent": common.weights_per_latent / much}
             configs, weights = own(common.replace(**change))
         if weights > MAX_WEIGHTS:
             raise EncodeError(f"{len(pieces)} networks of {weights} weights in all are too large, {MAX_WEIGHTS} are the most: ask for a smaller file")
@@ -156,7 +156,7 @@ class MosaicRun:
 
     @property
     def rounding(self) -> bool:
-        """Whether all train with rounded numbers."""
+        """Whether all are in the finish, in which numbers are rounded."""
         return all(run.rounding for run in self.runs)
 
     @property

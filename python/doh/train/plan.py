@@ -14,6 +14,8 @@ from doh.train.spectrum import strong_waves
 
 #: Latents where no rate is given, and the share of the samples' number that they may not exceed.
 DEFAULT_LATENTS, DEFAULT_SHARE = 4500, 1 / 8
+#: The best bits of a latent: of those that settle, but for occupancy (docs/training.md, "Rounding"); of others.
+SETTLED_BITS, ROUNDED_BITS = 4.7, 5.5
 #: A bias costs about this many bits more than a latent.
 BIAS_EXTRA_BITS = 1.5
 #: Longest dimensions for which 16 powers of 1.4, up to 155 waves, are preferred to octaves: they are denser, and lose less to rounding. Larger
@@ -136,7 +138,7 @@ def with_encoding(signal: Signal, config: Config, parts: Sequence[Signal] = ()) 
     frequencies, ladder = encoding_for(longest, config)
     if config.frequencies < 0 and signal.kind == "image":
         budget = budget_of(signal, config)
-        waves = strong_waves(pieces, int(8 * budget / config.bits) if budget else latents_for(signal, config))
+        waves = strong_waves(pieces, int(8 * budget / bits_of(signal, config)) if budget else latents_for(signal, config))
         frequencies = min(frequencies, frequencies_below(waves, ladder))
     return config.replace(frequencies=frequencies, ladder=ladder)
 
@@ -171,11 +173,17 @@ def learning_rate(step: int, steps: float, pass_steps: int, config: Config) -> f
     return warm * (1 + cos(pi * step / steps)) / 2
 
 
+def bits_of(signal: Signal, config: Config) -> float:
+    """Bits of a latent, about: what the quantisation step is chosen for, and the number of latents where there is a budget."""
+    return config.bits or (SETTLED_BITS if config.settles and signal.kind != "occupancy" else ROUNDED_BITS)
+
+
 def estimate(signal: Signal, config: Config, n: int) -> int:
     """About how many bytes a file with n latents takes."""
     t = target_for(signal, config, n)
     latents = t.weights if config.generator == "plain" else min(n, t.weights)
-    bits = latents * config.bits + t.depth * t.width * (config.bits + BIAS_EXTRA_BITS) + t.channels * 12
+    one = bits_of(signal, config)
+    bits = latents * one + t.depth * t.width * (one + BIAS_EXTRA_BITS) + t.channels * 12
     return header_bytes(signal, t, config.seed, n) + int(bits / 8)
 
 

@@ -71,6 +71,8 @@ class Quantiser:
         on_trellis: bool = False,
     ) -> None:  # fmt: skip
         self.target, self.projection, self.bias_step, self.per_layer, self.on_trellis = target, projection, bias_step, per_layer, on_trellis
+        #: Steps between the values that a code chooses from; the largest value of a latent, in steps, whose code is valid wherever it is rounded to.
+        self.apart, self.most = (2, CODE_MAX - 3) if on_trellis else (1, CODE_MAX - 1)
         self.classes = [scale_index(layer, target.depth, per_layer) for layer in range(target.depth + 1)]
         self.radians = [gain * omega for gain, omega in zip(gains, [*omegas, 1.0])]  # for each layer, at latent step 1 and unit gain
         first_of_class = [self.classes.index(c) for c in range(scale_count(target.depth, per_layer))]
@@ -89,9 +91,8 @@ class Quantiser:
     def finest(self, latents: Tensor) -> float:
         """The smallest step at which all codes are valid."""
         z = latents.detach().double().abs()
-        away = 3 if self.on_trellis else 1  # of a code from the value
-        dense = z.sum().item() / (DENSE_SUM_MAX - away * len(z)) if self.projection.unit != 1 else 0.0
-        return max(z.max().item() / (CODE_MAX - away), dense, 1e-12)
+        dense = z.sum().item() / (DENSE_SUM_MAX - self.apart * len(z)) if self.projection.unit != 1 else 0.0
+        return max(z.max().item() / self.most, dense, 1e-12)
 
     def step_of_bits(self, latents: Tensor, bits: float, rule: str) -> float:
         """`rate`: where Gaussian latents of the same deviation have an entropy of `bits`; `range`: 2^bits levels over the latents' range."""
@@ -100,7 +101,7 @@ class Quantiser:
             step = max((z.max() - z.min()).item(), 2 * z.abs().max().item() * (1 - 2.0**-bits)) / (2.0**bits - 1)
         else:
             step = z.square().mean().sqrt().item() * 2.0 ** (GAUSSIAN_BITS - bits)
-        return max(step / 2 if self.on_trellis else step, self.finest(latents))
+        return max(step / self.apart, self.finest(latents))
 
     def step_of_bytes(self, size: Callable[[float], int], budget: int, start: float, finest: float) -> float:
         """The finest step, to one part in 4,000, whose file of `size(step)` bytes fits the budget; the coarsest tried where none does."""

@@ -22,9 +22,9 @@ from doh.train.compiled import CompiledStep
 from doh.train.engine import device_of, steps_for
 from doh.train.gradient import BatchGradient, Workers, backpropagate, stored_samples
 from doh.train.importance import ErrorSampler, squared_errors
-from doh.train.plan import FILL, learning_rate, plan
+from doh.train.plan import FILL, bits_of, learning_rate, plan
 from doh.train.projection import KINDS, Projection, Shapes, TiedProjection, initial_latents
-from doh.train.quantise import CODE_MAX, Quantiser, Steps, wrap
+from doh.train.quantise import Quantiser, Steps, wrap
 from doh.train.sampling import judged_rows, sampler_of
 from doh.train.siren import Encoding, initial_gains
 from doh.train.trellis import BEGIN, Settling, portion
@@ -33,6 +33,8 @@ from doh.train.trellis import BEGIN, Settling, portion
 STEERINGS, STEER_UNTIL, STEER_AIM = 10, 0.7, 0.99
 #: The same where latents settle after that.
 SETTLE_STEERINGS, SETTLE_AIM = 3, 0.995
+#: Bytes that a file of a few hundred may grow by after that.
+SPARE_BYTES = 4
 #: Without a budget these multiples of the step are tried; dB that a file of twice the size must bring to be worth it: about what more latents bring.
 STEP_FACTORS, DB_PER_DOUBLING = (1.0, 0.84, 0.92, 1.09, 1.19), 2.5
 #: Every so many steps the course is judged. A training has diverged where its loss is so many times the smallest that it had *and* its latents are so many
@@ -76,6 +78,7 @@ class Run:
         self.device = device_of(config.device)
         self.plan = plan(signal, config)
         target, n = self.plan.target, self.plan.latents
+        self.bits = bits_of(signal, config)
         self.points = int(np.prod(signal.shape, dtype=np.int64))
         self.batch = min(config.batch, self.points)
         self.pass_steps = ceil(self.points / self.batch)
@@ -179,8 +182,15 @@ class Run:
 
     @property
     def rounding(self) -> bool:
-        """Whether it trains with rounded numbers."""
+        """Whether it is in the finish, in which numbers are rounded."""
         return self.quantisation is not None
+
+    @property
+    def finish_over(self) -> float:
+        """How much of the finish is over, 0 to 1: of its steps or, of a training that ends by the clock, of its time."""
+        if self.share is None:
+            return (self.step - self.finish_from) / (self.steps - self.finish_from)
+        return max(0.0, 1 - (1 - self.share) / self.config.finish)
 
     @property
     def base_rates(self) -> list[float]:
@@ -234,8 +244,7 @@ class Run:
         if self.step >= self.finish_from:
             self.steer()
             if self.settling:
-                since, length = self.step - self.finish_from, self.steps - self.finish_from
-                self.settling.go_on(self.latents, portion(since / length, len(self.latents)))
+                self.settling.go_on(self.latents, portion(self.finish_over, len(self.latents)))
         if isinstance(self.sampler, ErrorSampler):
             self.sampler.follow(self.step, lambda points: squared_errors(self, points))
 
@@ -306,15 +315,15 @@ class Run:
             return
         self.check_finite()
         if not since:
-            self.best_loss = inf  # rounding makes the loss larger
-            if self.quantiser.on_trellis:  # and goes on to, as latents settle
+            self.best_loss = inf  # rounding makes the loss larger, at once
+            if self.quantiser.on_trellis:  # or little by little
                 self.known_size = max(self.known_size, self.latents_size())
             with torch.no_grad():
                 self.biases.copy_(wrap(self.biases * self.omegas) / self.omegas)
             self.settle_layers()
         step = self.preferred_step()
         if self.plan.budget:
-            step = self.fitting_step(int(self.plan.budget * aim), step)
+            step = self.fitting_step(min(int(self.plan.budget * aim), self.plan.budget - SPARE_BYTES), step)
         self.quantise_at(step)
         self.round_adaptively()
 
@@ -322,7 +331,7 @@ class Run:
         """A plain network with step_rule = range: from here on 2^bits levels span each layer's weights, as they are now, from the lowest to the highest."""
         if self.settled or self.config.generator != "plain" or self.config.step_rule != "range":
             return
-        most = max(1.0, (2**self.config.bits - 1) / (CODE_MAX - 1))  # a code has 16 bits with its sign
+        most = max(1.0, (2**self.bits - 1) * self.quantiser.apart / self.quantiser.most)  # a latent has 16 bits with its sign
         self.scale_layers([max((w.max() - w.min()).item(), w.abs().max().item() * most, 1e-6) / 2 for w in self.weights])
 
     def scale_layers(self, gains: list[float]) -> None:
@@ -351,8 +360,8 @@ class Run:
 
     def preferred_step(self) -> float:
         if self.settled:
-            return max(2 / (2**self.config.bits - 1), self.quantiser.finest(self.unit_latents))
-        return self.quantiser.step_of_bits(self.unit_latents, self.config.bits, self.config.step_rule)
+            return max(2 / (2**self.bits - 1) / self.quantiser.apart, self.quantiser.finest(self.unit_latents))
+        return self.quantiser.step_of_bits(self.unit_latents, self.bits, self.config.step_rule)
 
     def fitting_step(self, budget: int, start: float) -> float:
         return self.quantiser.step_of_bytes(self.size, budget, start, self.quantiser.finest(self.unit_latents))
@@ -387,7 +396,7 @@ class Run:
                 raise EncodeError(f"{budget} bytes are more than this network can use ({size} bytes): {advice}")
         if at_once and self.config.rounding == "adaround":
             return self.rounded_adaptively(step)
-        if not budget and self.config.step_rule == "rate" and not self.settling:
+        if not budget and self.config.step_rule == "rate" and not (self.settling and self.settling.count):
             step = self.best_step(step, another)
         return self.model_at(step)
 
