@@ -14,7 +14,7 @@ from doh import EncodeError, Signal, reference  # noqa: E402
 from doh.config import Config  # noqa: E402
 from doh.container import pack, pack_unsealed, unpack  # noqa: E402
 from doh.model import BiasScale, QuantModel, Scale, Target  # noqa: E402
-from doh.train.plan import carried_waves, frequencies_below, learning_rate_for, most_bytes, plan, target_for  # noqa: E402
+from doh.train.plan import bits_of, carried_waves, frequencies_below, learning_rate_for, most_bytes, plan, target_for  # noqa: E402
 from doh.train.projection import KINDS  # noqa: E402
 from doh.train.quantise import Quantiser, round_through, snap, wrap  # noqa: E402
 from doh.train.siren import Encoding, initial_gains, siren  # noqa: E402
@@ -234,3 +234,9 @@ def test_plain_networks_share_nothing_so_they_are_as_deep_as_their_weights_ask()
     signal = Signal(np.zeros((512, 768, 3), np.uint8), "image", "u8")
     plain, tied = (plan(signal, Config(generator=generator, bytes=5000)).target for generator in ("plain", "tied"))
     assert plain.depth <= 6 < tied.depth == 9
+
+
+def test_bits_of_a_latent():
+    cells = Signal(np.zeros((4, 4, 4, 1), np.uint8), "occupancy", "u1")
+    assert [bits_of(signal, Config()) for signal in (SIGNAL, cells)] == [4.7, 5.5]
+    assert [bits_of(SIGNAL, Config(**changes)) for changes in ({"rounding": "nearest"}, {"finish": 0.0}, {"bits": 6.0})] == [5.5, 5.5, 6.0]

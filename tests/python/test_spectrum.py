@@ -10,7 +10,7 @@ from doh.signal import Signal
 from doh.train import spectrum
 from doh.train.mosaic import run_for
 from doh.train.parts import _cosines, cut_out
-from doh.train.plan import frequencies_below, plan, with_encoding
+from doh.train.plan import bits_of, frequencies_below, plan, with_encoding
 
 
 def image(values: np.ndarray, kind: str = "image") -> Signal:
@@ -85,5 +85,5 @@ def test_parts_have_one_encoding():
     signal, settings = image(values), Config(bytes=3000, parts="1x2", steps=10)
     targets = [run.plan.target for run in run_for(signal, settings).runs]
     assert len({(t.frequencies, t.ladder) for t in targets}) == 1
-    waves = spectrum.strong_waves([part.signal for part in cut_out(signal, (1, 2))], int(8 * 3000 / settings.bits))
+    waves = spectrum.strong_waves([part.signal for part in cut_out(signal, (1, 2))], int(8 * 3000 / bits_of(signal, settings)))
     assert targets[0].frequencies == frequencies_below(waves, targets[0].ladder)
