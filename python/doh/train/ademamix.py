@@ -56,15 +56,23 @@ def steady_rate(rate: float, alpha: float) -> float:
     return rate / (1 + alpha / HALF_RATE)
 
 
-class AdEMAMix(torch.optim.Optimizer):
+class AdEMAMix:
     """Parameter groups have lr, betas (beta1, beta2, beta3), alpha, the slow mean's weight, and eps; each of them may be set anew before a step.
 
     With an alpha of 0 it is Adam. Each operation rounds by itself, so a number's course does not depend on what else is in its tensor or group;
-    doh._train.ademamix takes the very same one.
+    doh._train.ademamix takes the very same one. In use as one of torch's optimisers, which it is not: making one of these loads torch's compiler, and
+    takes longer than hundreds of steps.
     """
 
     def __init__(self, groups: Iterable[dict[str, Any]]) -> None:
-        super().__init__(groups, {})
+        self.param_groups = [dict(group) for group in groups]
+        self.state: dict[Tensor, dict[str, Any]] = {}
+
+    def zero_grad(self) -> None:
+        """Forgets the parameters' gradients."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.grad = None
 
     def start(self) -> None:
         """Makes the state, all zero, which the first step does otherwise."""
@@ -73,7 +81,7 @@ class AdEMAMix(torch.optim.Optimizer):
                 self.state[p] = {"step": 0, **{name: torch.zeros_like(p) for name in MEANS}}
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self) -> None:
         """One step for all parameters, which have gradients and are at one step."""
         if not self.state:
             self.start()
