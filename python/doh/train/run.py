@@ -33,7 +33,7 @@ from doh.train.trellis import BEGIN, Settling, portion
 STEERINGS, STEER_UNTIL, STEER_AIM = 10, 0.7, 0.99
 #: The same where latents settle after that.
 SETTLE_STEERINGS, SETTLE_AIM = 3, 0.995
-#: Bytes that a file of a few hundred may grow by after that.
+#: Bytes that a file of a few hundred may grow by after that; a smaller one has what FILL leaves.
 SPARE_BYTES = 4
 #: Without a budget these multiples of the step are tried; dB that a file of twice the size must bring to be worth it: about what more latents bring.
 STEP_FACTORS, DB_PER_DOUBLING = (1.0, 0.84, 0.92, 1.09, 1.19), 2.5
@@ -323,7 +323,8 @@ class Run:
             self.settle_layers()
         step = self.preferred_step()
         if self.plan.budget:
-            step = self.fitting_step(min(int(self.plan.budget * aim), self.plan.budget - SPARE_BYTES), step)
+            budget = self.plan.budget
+            step = self.fitting_step(max(ceil(budget * FILL), min(int(budget * aim), budget - SPARE_BYTES)), step)
         self.quantise_at(step)
         self.round_adaptively()
 
