@@ -67,9 +67,15 @@ class Quantiser:
     """
 
     def __init__(
-        self, target: Target, projection: Projection, gains: Sequence[float], omegas: Sequence[float], bias_step: float, per_layer: bool = False,
+        self,
+        target: Target,
+        projection: Projection,
+        gains: Sequence[float],
+        omegas: Sequence[float],
+        bias_step: float,
+        per_layer: bool = False,
         on_trellis: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.target, self.projection, self.bias_step, self.per_layer, self.on_trellis = target, projection, bias_step, per_layer, on_trellis
         #: Steps between the values that a code chooses from; the largest value of a latent, in steps, whose code is valid wherever it is rounded to.
         self.apart, self.most = (2, CODE_MAX - 3) if on_trellis else (1, CODE_MAX - 1)
