@@ -16,6 +16,15 @@
 namespace doh::train {
 namespace {
 
+// A thread that has nothing to do looks so many times, some tens of microseconds in all, before it goes to sleep: steps hand out work several times in a
+// row, and to be woken takes longer than a small piece of it.
+constexpr int kLooks = 100;
+
+template <class Done>
+void look_out(Done&& done) {
+  for (int i = 0; i < kLooks && !done(); ++i) std::this_thread::yield();
+}
+
 struct Job {
   Item item;
   void* context;
@@ -30,17 +39,17 @@ struct Job {
 struct Pool {
   std::mutex busy;  // held by the caller whose job it is
 
-  std::mutex mutex;  // of all that follows
+  std::mutex mutex;  // of all that follows, where it is written
   std::condition_variable wake, done;
-  unsigned threads = 1;  // with the caller's
-  uint64_t jobs = 0;     // so far
-  Job* job = nullptr;    // null once its items are all taken: a thread that wakes late has nothing to do, and nobody waits for it
-  unsigned wanted = 0;   // threads 1 .. wanted - 1 may take part
-  unsigned working = 0;  // of which so many do
+  unsigned threads = 1;              // with the caller's
+  std::atomic<uint64_t> jobs{0};     // so far
+  Job* job = nullptr;                // null once its items are all taken: a thread that wakes late has nothing to do, and nobody waits for it
+  unsigned wanted = 0;               // threads 1 .. wanted - 1 may take part
+  std::atomic<unsigned> working{0};  // of which so many do
 
   void grow(unsigned to) {
     for (; threads < to; ++threads) try {
-        std::thread([this, thread = threads, seen = jobs] { serve(thread, seen); }).detach();
+        std::thread([this, thread = threads, seen = jobs.load()] { serve(thread, seen); }).detach();
       } catch (const std::system_error&) {
         return;
       }
@@ -49,8 +58,12 @@ struct Pool {
   [[noreturn]] void serve(unsigned thread, uint64_t seen) {
     std::unique_lock lock(mutex);
     for (;;) {
-      wake.wait(lock, [&] { return jobs != seen; });
-      seen = jobs;
+      const auto news = [&] { return jobs.load() != seen; };
+      lock.unlock();
+      look_out(news);
+      lock.lock();
+      wake.wait(lock, news);
+      seen = jobs.load();
       if (job == nullptr || thread >= wanted) continue;
       Job* const mine = job;
       ++working;
@@ -72,7 +85,12 @@ struct Pool {
     todo.work(0);
     lock.lock();
     job = nullptr;
-    done.wait(lock, [&] { return working == 0; });
+    const auto over = [&] { return working.load() == 0; };
+    if (over()) return;
+    lock.unlock();
+    look_out(over);
+    lock.lock();
+    done.wait(lock, over);
   }
 };
 

@@ -42,7 +42,8 @@ Cut cut(const Network<S>& net, size_t count, size_t panel) {
   // A number that two, four and eight threads can share evenly.
   const size_t even = enough > 8 ? (enough + 7) / 8 * 8 : enough > 1 ? (enough + 1) / 2 * 2 : 1;
   const size_t units = std::min(even, panels), unit = (panels + units - 1) / units;
-  const size_t tiles_now = (unit + most - 1) / most;
+  const size_t large = std::max<size_t>(1, std::clamp(kTileBytes / sample_bytes, least, kMaxTile) / panel);
+  const size_t tiles_now = (unit + large - 1) / large;
   return {panels, units, (unit + tiles_now - 1) / tiles_now};
 }
 
@@ -150,8 +151,9 @@ double step(const Kernel<S>& kernel, const Network<S>& net, const Batch<S>& batc
   lay_out(lease.memory->get(lay_out(nullptr)));
 
   const auto width = static_cast<unsigned>(workers);
-  const bool large = net.weight_count() > 65536;
-  for_each(large ? width : 1, net.depth + 1, [&](size_t layer, unsigned) {
+  constexpr size_t kShared = 8192;  // weights that are worth other threads' while
+  const unsigned some = net.weight_count() > kShared ? width : 1;
+  for_each(some, net.depth + 1, [&](size_t layer, unsigned) {
     const size_t at = net.offset(layer);
     kernel.pack(net.weights + at, net.fan_out(layer), net.fan_in(layer), forward + at, back + at);
   });
@@ -182,7 +184,7 @@ double step(const Kernel<S>& kernel, const Network<S>& net, const Batch<S>& batc
   if (backward && !one) {
     constexpr size_t kPiece = 4096;
     const size_t pieces = (numbers + kPiece - 1) / kPiece;
-    for_each(large ? width : 1, pieces, [&](size_t piece, unsigned) {
+    for_each(some, pieces, [&](size_t piece, unsigned) {
       const size_t begin = piece * kPiece, end = std::min(numbers, begin + kPiece);
       std::copy(sums + begin, sums + end, gradient + begin);
       for (size_t unit = 1; unit < cuts.units; ++unit) {
