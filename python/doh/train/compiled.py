@@ -5,7 +5,7 @@ Beside a gradient of two milliseconds, each call of torch on a few thousand numb
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -49,6 +49,7 @@ class CompiledStep:
         self.of_weights, self.of_biases, self.of_output = np.split(self.gradient, np.cumsum(sizes)[:-1])
         self.of_latents = np.empty(projection.n, np.float32)
         self.gradients = [[self.of_latents], [self.of_biases, self.of_output]]
+        self.moved: list[list[tuple[dict[str, Any], list[np.ndarray]]]] = []  # of each group's parameters the state, and parameter and means as arrays
 
     @torch.no_grad()
     def __call__(self, run: Run, workers: Workers) -> Tensor:
@@ -70,15 +71,17 @@ class CompiledStep:
         _train.tied_gradient(self.of_weights, self.inverse, self.sign, gain, self.of_latents)
         self.of_biases *= self.omega_of_bias
         self._move(run)
-        return torch.tensor(error / total, dtype=torch.float32)
+        return torch.scalar_tensor(error / total, dtype=torch.float32)
 
     def _move(self, run: Run) -> None:
         """run.optimiser.step()."""
-        if not run.optimiser.state:
+        groups, states = run.optimiser.param_groups, run.optimiser.state
+        if not states:
             run.optimiser.start()
-        for group, gradients in zip(run.optimiser.param_groups, self.gradients):
-            for p, gradient in zip(group["params"], gradients):
-                state = run.optimiser.state[p]
+        if not self.moved or self.moved[0][0][0] is not states[groups[0]["params"][0]]:
+            self.moved = [[(states[p], [t.detach().numpy().reshape(-1) for t in (p, *(states[p][m] for m in MEANS))]) for p in g["params"]] for g in groups]
+        for group, moved, gradients in zip(groups, self.moved, self.gradients):
+            of = factors(group, moved[0][0]["step"] + 1)
+            for (state, (parameter, *means)), gradient in zip(moved, gradients):
                 state["step"] += 1
-                means = (state[name].numpy().reshape(-1) for name in MEANS)
-                _train.ademamix(p.detach().numpy().reshape(-1), gradient, *means, factors(group, state["step"]))
+                _train.ademamix(parameter, gradient, *means, of)

@@ -71,8 +71,7 @@ class ErrorSampler:
         """What _draw_by_torch gives, in one pass."""
         words = torch.stack([torch.randint(1 << 62, (batch,), generator=self.generator) for _ in range(0, len(self.shape), 2)])
         points, counts = torch.empty(batch, dtype=torch.int64), torch.empty(batch)
-        blocks = self.cumulated, self.importance, self.first, self.extents, self.strides
-        _train.draw(*blocks, offset, words, points, counts)
+        _train.draw(*self.arrays, self.strides, offset, words.numpy(), points.numpy(), counts.numpy())
         return points, counts
 
     def _draw_by_torch(self, offset: Tensor, batch: int) -> tuple[Tensor, Tensor]:
@@ -111,6 +110,8 @@ class ErrorSampler:
         probability = EVEN * self.share + (1 - EVEN) * wanted / total if total > 0 else self.share
         self.importance = (self.share / probability).to(torch.float32)
         self.cumulated = probability.cumsum(0)
+        # Handed over in no time, where tensors take longer than a draw.
+        self.arrays = self.cumulated.numpy(), self.importance.numpy(), self.first.numpy(), [extent.numpy() for extent in self.extents]
 
 
 def block_counts(shape: Sequence[int]) -> list[int]:
