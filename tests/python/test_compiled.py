@@ -50,6 +50,21 @@ def test_same_state_as_by_torch(signal, settings, weights, monkeypatch):
     assert {name: torch.equal(t, wanted[name]) for name, t in state_of(compiled).items()} == dict.fromkeys(wanted, True)
 
 
+def test_same_state_as_by_torch_when_it_begins_anew():
+    """The optimiser's state is made anew then, and what the compiled step holds of it is not to be the old one's."""
+    runs = [Run(IMAGE, Config(**QUICK)) for _ in range(2)]
+    runs[1].compiled = None
+    for run in runs:
+        for _ in range(5):
+            run.train(Workers(1, None))
+        with pytest.warns(UserWarning, match="begins anew"):
+            run.restart()
+        for _ in range(5):
+            run.train(Workers(1, None))
+    wanted = state_of(runs[1])
+    assert {name: torch.equal(t, wanted[name]) for name, t in state_of(runs[0]).items()} == dict.fromkeys(wanted, True)
+
+
 PLAIN = {"generator": "plain", "latents": 0}
 OTHERS = [{"generator": "dense"}, {"l1": 0.1}, {"engine": "eager"}, {"weights_per_latent": MOST_CHUNKS + 1}]
 OTHERS += [{**PLAIN, "step_rule": "range"}, {**PLAIN, "latent_scale": "weights", "lr_latents": 0.01}]
