@@ -16,8 +16,8 @@
 namespace doh::train {
 namespace {
 
-// A thread that has nothing to do looks so many times, some tens of microseconds in all, before it goes to sleep: steps hand out work several times in a
-// row, and to be woken takes longer than a small piece of it.
+// A thread that has nothing to do looks so many times, some tens of microseconds in all, before it goes to sleep: steps hand out work several times
+// in a row, and to be woken takes longer than a small piece of it.
 constexpr int kLooks = 100;
 
 template <class Done>
@@ -59,9 +59,11 @@ struct Pool {
     std::unique_lock lock(mutex);
     for (;;) {
       const auto news = [&] { return jobs.load() != seen; };
-      lock.unlock();
-      look_out(news);
-      lock.lock();
+      if (thread < wanted) {
+        lock.unlock();
+        look_out(news);
+        lock.lock();
+      }
       wake.wait(lock, news);
       seen = jobs.load();
       if (job == nullptr || thread >= wanted) continue;

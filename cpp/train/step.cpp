@@ -19,8 +19,10 @@ constexpr size_t kMinUnits = 16, kMaxUnits = 64, kFewestUnits = 4;
 constexpr size_t kUnitBytes = size_t{64} << 20;
 constexpr size_t kTileBytes = size_t{1} << 20;  // activations of one tile, about: they should fit the second cache
 // Samples of a tile. Adding up the vectors of a weight gradient costs about as much as 50 samples, so that large tiles pay for wide networks, cache
-// or not; small batches are shared out too.
-constexpr size_t kMinTile = 192, kMaxTile = 512, kMinShare = 144;
+// or not.
+constexpr size_t kMinTile = 192, kMaxTile = 512;
+// Samples that are worth a unit of their own: small batches are shared out too.
+constexpr size_t kMinShare = 144;
 
 // How a batch is cut. All in panels.
 struct Cut {
@@ -34,17 +36,17 @@ Cut cut(const Network<S>& net, size_t count, size_t panel) {
   const size_t panels = (count + panel - 1) / panel;
   const size_t sample_bytes = (2 * net.depth * net.width + net.inputs + net.channels) * sizeof(S);
   const size_t least = std::clamp(2 * net.width, kMinTile, kMaxTile);
-  const size_t samples = std::min(std::clamp(kTileBytes / sample_bytes, least, kMaxTile), std::max(kMinShare, count / 16));
-  const size_t most = std::max<size_t>(1, samples / panel), tiles = (panels + most - 1) / most;
+  const size_t tile = std::clamp(kTileBytes / sample_bytes, least, kMaxTile), share = std::min(tile, std::max(kMinShare, count / 16));
+  const auto in_panels = [&](size_t samples) { return std::max<size_t>(1, samples / panel); };
+  const size_t shares = (panels + in_panels(share) - 1) / in_panels(share);
   const size_t room = std::clamp(kUnitBytes / (net.count() * sizeof(S)), kFewestUnits, kMaxUnits);
-  const size_t most_units = std::min(room, std::clamp(tiles / 8, kMinUnits, kMaxUnits));
-  const size_t tiles_a_unit = (tiles + most_units - 1) / most_units, enough = (tiles + tiles_a_unit - 1) / tiles_a_unit;
+  const size_t most_units = std::min(room, std::clamp(shares / 8, kMinUnits, kMaxUnits));
+  const size_t shares_a_unit = (shares + most_units - 1) / most_units, enough = (shares + shares_a_unit - 1) / shares_a_unit;
   // A number that two, four and eight threads can share evenly.
   const size_t even = enough > 8 ? (enough + 7) / 8 * 8 : enough > 1 ? (enough + 1) / 2 * 2 : 1;
   const size_t units = std::min(even, panels), unit = (panels + units - 1) / units;
-  const size_t large = std::max<size_t>(1, std::clamp(kTileBytes / sample_bytes, least, kMaxTile) / panel);
-  const size_t tiles_now = (unit + large - 1) / large;
-  return {panels, units, (unit + tiles_now - 1) / tiles_now};
+  const size_t tiles = (unit + in_panels(tile) - 1) / in_panels(tile);  // of a unit
+  return {panels, units, (unit + tiles - 1) / tiles};
 }
 
 // Memory that is kept from step to step: fresh pages would cost as much time as the work on them. One for each step under way.

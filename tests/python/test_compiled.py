@@ -18,6 +18,7 @@ from doh.train.importance import ErrorSampler  # noqa: E402
 from doh.train.projection import TiedProjection  # noqa: E402
 from doh.train.quantise import round_through  # noqa: E402
 from doh.train.run import Run  # noqa: E402
+from doh.train.stack import Stack  # noqa: E402
 
 pytestmark = pytest.mark.skipif(not fused.available(), reason="built without the compiled step")
 
@@ -50,15 +51,19 @@ def test_same_state_as_by_torch(signal, settings, weights, monkeypatch):
     assert {name: torch.equal(t, wanted[name]) for name, t in state_of(compiled).items()} == dict.fromkeys(wanted, True)
 
 
-def test_same_state_as_by_torch_when_it_begins_anew():
-    """The optimiser's state is made anew then, and what the compiled step holds of it is not to be the old one's."""
+@pytest.mark.parametrize("happens", ["begins anew", "is stacked"])
+def test_same_state_as_by_torch_when_a_training(happens):
+    """The optimiser's state or the parameters are other tensors then, and what the compiled step holds of them is not to be the old ones'."""
     runs = [Run(IMAGE, Config(**QUICK)) for _ in range(2)]
     runs[1].compiled = None
     for run in runs:
         for _ in range(5):
             run.train(Workers(1, None))
-        with pytest.warns(UserWarning, match="begins anew"):
-            run.restart()
+        if happens == "begins anew":
+            with pytest.warns(UserWarning, match="begins anew"):
+                run.restart()
+        else:
+            Stack([run], threads=1)
         for _ in range(5):
             run.train(Workers(1, None))
     wanted = state_of(runs[1])

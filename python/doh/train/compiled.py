@@ -49,7 +49,7 @@ class CompiledStep:
         self.of_weights, self.of_biases, self.of_output = np.split(self.gradient, np.cumsum(sizes)[:-1])
         self.of_latents = np.empty(projection.n, np.float32)
         self.gradients = [[self.of_latents], [self.of_biases, self.of_output]]
-        self.moved: list[list[tuple[dict[str, Any], list[np.ndarray]]]] = []  # of each group's parameters the state, and parameter and means as arrays
+        self.moved: list[list[tuple[Tensor, dict[str, Any], list[np.ndarray]]]] = []  # each group's parameters, their states, and both as arrays
 
     @torch.no_grad()
     def __call__(self, run: Run, workers: Workers) -> Tensor:
@@ -71,17 +71,23 @@ class CompiledStep:
         _train.tied_gradient(self.of_weights, self.inverse, self.sign, gain, self.of_latents)
         self.of_biases *= self.omega_of_bias
         self._move(run)
-        return torch.scalar_tensor(error / total, dtype=torch.float32)
+        return torch.tensor(error / total, dtype=torch.float32)
 
     def _move(self, run: Run) -> None:
         """run.optimiser.step()."""
         groups, states = run.optimiser.param_groups, run.optimiser.state
         if not states:
             run.optimiser.start()
-        if not self.moved or self.moved[0][0][0] is not states[groups[0]["params"][0]]:
-            self.moved = [[(states[p], [t.detach().numpy().reshape(-1) for t in (p, *(states[p][m] for m in MEANS))]) for p in g["params"]] for g in groups]
+        latents = groups[0]["params"][0]
+        if not self.moved or self.moved[0][0][0] is not latents or self.moved[0][0][1] is not states[latents]:
+            self.moved = [[(p, states[p], arrays_of(p, states[p])) for p in group["params"]] for group in groups]
         for group, moved, gradients in zip(groups, self.moved, self.gradients):
-            of = factors(group, moved[0][0]["step"] + 1)
-            for (state, (parameter, *means)), gradient in zip(moved, gradients):
+            of = factors(group, moved[0][1]["step"] + 1)
+            for (_, state, (parameter, *means)), gradient in zip(moved, gradients):
                 state["step"] += 1
                 _train.ademamix(parameter, gradient, *means, of)
+
+
+def arrays_of(parameter: Tensor, state: dict[str, Any]) -> list[np.ndarray]:
+    """The memory of a parameter and of its means, (n,)."""
+    return [tensor.detach().numpy().reshape(-1) for tensor in (parameter, *(state[name] for name in MEANS))]
