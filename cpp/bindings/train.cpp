@@ -98,29 +98,54 @@ void backward(const Array<const S, 2>& inputs, const Array<const S, 2>& output_g
   run<S>(kernel, net, batch, gradient.data(), threads);
 }
 
+// The dimensions of a grid, and how many points and inputs it has.
+template <class S>
+struct Grid {
+  std::vector<Table<S>> dimensions;
+  size_t points = 1, inputs = 0;
+
+  explicit Grid(const std::vector<Array<const S, 2>>& tables) {
+    if (tables.size() > kMaxDimensions) throw nb::value_error("a grid has at most 8 dimensions");
+    for (const auto& table : tables) {
+      if (table.size() == 0 || points > (size_t{1} << 62) / table.shape(0))
+        throw nb::value_error("a table has at least one row and column, and a grid fewer than 2^62 points");
+      dimensions.push_back({table.data(), table.shape(0), table.shape(1)});
+      inputs += table.shape(1);
+      points *= table.shape(0);
+    }
+  }
+};
+
+template <class S>
+void grid_forward(const Array<const int64_t, 1>& points, const std::vector<Array<const S, 2>>& tables, const Array<const S, 1>& weights,
+                  const Array<const S, 2>& biases, const Array<const S, 1>& output_bias, const Array<S, 2>& outputs, unsigned threads,
+                  const Name& kernel) {
+  const Grid<S> grid(tables);
+  const Network<S> net = network_of<S>(grid.inputs, weights, biases, output_bias);
+  want("rows of outputs", outputs.shape(0), points.shape(0));
+  want("columns of outputs", outputs.shape(1), net.channels);
+  Batch<S> batch;
+  batch.count = points.shape(0);
+  batch.points = points.data();
+  batch.tables = grid.dimensions;
+  batch.outputs = outputs.data();
+  run<S>(kernel, net, batch, nullptr, threads);
+}
+
 template <class S>
 double grid_step(const Array<const int64_t, 1>& points, const std::vector<Array<const S, 2>>& tables,
                  const nb::ndarray<nb::ro, nb::ndim<2>, nb::c_contig, nb::device::cpu>& samples, double low, double top, double factor,
                  const Array<const S, 1>& weights, const Array<const S, 2>& biases, const Array<const S, 1>& output_bias, const Array<S, 1>& gradient,
                  unsigned threads, const Name& kernel, const std::optional<Array<const S, 1>>& importance) {
-  if (tables.size() > kMaxDimensions) throw nb::value_error("a grid has at most 8 dimensions");
-  std::vector<Table<S>> dimensions;
-  size_t inputs = 0, grid = 1;
-  for (const auto& table : tables) {
-    if (table.size() == 0 || grid > (size_t{1} << 62) / table.shape(0))
-      throw nb::value_error("a table has at least one row and column, and a grid fewer than 2^62 points");
-    dimensions.push_back({table.data(), table.shape(0), table.shape(1)});
-    inputs += table.shape(1);
-    grid *= table.shape(0);
-  }
-  const Network<S> net = network_of<S>(inputs, weights, biases, output_bias);
-  want("rows of samples", samples.shape(0), grid);
+  const Grid<S> grid(tables);
+  const Network<S> net = network_of<S>(grid.inputs, weights, biases, output_bias);
+  want("rows of samples", samples.shape(0), grid.points);
   want("columns of samples", samples.shape(1), net.channels);
   want("numbers in gradient", gradient.size(), net.count());
   Batch<S> batch;
   batch.count = points.shape(0);
   batch.points = points.data();
-  batch.tables = dimensions;
+  batch.tables = grid.dimensions;
   batch.samples = samples.data();
   const nb::dlpack::dtype type = samples.dtype();
   if (type == nb::dtype<uint8_t>())
@@ -240,6 +265,9 @@ void bind(nb::module_& m) {
         arg("biases").noconvert(), arg("output_bias").noconvert(), arg("gradient").noconvert(), arg("input_gradient").noconvert() = none(),
         arg("threads") = 1, arg("kernel") = none(),
         "Fills gradient (weights, biases, output biases) and input_gradient (n, F) for the gradient of the outputs (n, channels).");
+  m.def("grid_forward", &grid_forward<S>, arg("points").noconvert(), arg("tables").noconvert(), arg("weights").noconvert(), arg("biases").noconvert(),
+        arg("output_bias").noconvert(), arg("outputs").noconvert(), arg("threads") = 1, arg("kernel") = none(),
+        "Fills outputs (n, channels) for the grid points of these row-major numbers (n); tables: as in grid_step.");
   m.def(
       "grid_step", &grid_step<S>, arg("points").noconvert(), arg("tables").noconvert(), arg("samples").noconvert(), arg("low"), arg("top"),
       arg("factor"), arg("weights").noconvert(), arg("biases").noconvert(), arg("output_bias").noconvert(), arg("gradient").noconvert(),

@@ -19,6 +19,16 @@ def backward(
     threads: int = 1,
     kernel: str | None = None,
 ) -> None: ...
+def grid_forward(
+    points: _Array,
+    tables: Sequence[_Array],
+    weights: _Array,
+    biases: _Array,
+    output_bias: _Array,
+    outputs: _Array,
+    threads: int = 1,
+    kernel: str | None = None,
+) -> None: ...
 def grid_step(
     points: _Array,
     tables: Sequence[_Array],

@@ -240,6 +240,22 @@ def test_grids(kernel, shape, channels, dtype, low, top, weighed):
         assert relative_error(ours, theirs) <= BOUND
 
 
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("shape", [(1000,), (23, 41), (7, 11, 13)])
+@pytest.mark.parametrize("count", [50, 5000])  # the first layer's sums by sample, and by dimension
+def test_outputs_at_grid_points(kernel, shape, count):
+    _, encoding, _, case = grid_case(shape, 3, np.uint8)
+    points = torch.randint(prod(shape), (count,), generator=torch.Generator().manual_seed(2))
+    wanted = plain_siren(encoding(points).double(), case.weights, case.biases, case.output_bias).detach()
+    outputs = np.full((count, 3), np.nan, np.float32)
+    _train.grid_forward(points.numpy(), [table.numpy() for table in encoding.tables], *case.arrays(), outputs, 2, kernel)
+    assert relative_error(outputs, wanted) <= BOUND
+    with pytest.raises(ValueError, match="rows of outputs"):
+        _train.grid_forward(points.numpy()[1:], [table.numpy() for table in encoding.tables], *case.arrays(), outputs, 2, kernel)
+    with pytest.raises(IndexError, match="not of the grid"):
+        _train.grid_forward(points.numpy() + prod(shape), [table.numpy() for table in encoding.tables], *case.arrays(), outputs, 2, kernel)
+
+
 @pytest.mark.parametrize("importance", [None, torch.rand(6144, generator=torch.Generator().manual_seed(3)) * 3], ids=["all alike", "weighed"])
 def test_batch_gradient_is_the_eager_one(importance):
     target, encoding, samples, case = grid_case((64, 96), 3, np.uint8)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import signal as signals
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from math import log10, prod
+from time import sleep
 
 import numpy as np
 import pytest
@@ -225,13 +227,17 @@ def test_a_part_that_begins_anew_catches_up_alone(threads, monkeypatch):
 
 
 def test_an_error_in_one_part_stops_the_others(monkeypatch):
-    run, train, failed = MosaicRun(NOISE, CONFIG, (2, 2)), Run.train, []
+    run, train, failed = MosaicRun(NOISE, CONFIG, (2, 2)), Run.train, threading.Event()
     assert run.ahead == mosaic.AHEAD // 4 > 3
 
     def failing(each, workers):
-        if each is run.by_work[0] and each.step == 2 and not failed:
-            failed.append(each)
+        if each.step == 2 and each is run.by_work[0]:
+            failed.set()
             raise EncodeError("no more")
+        if each.step == 2:  # or the others might be done before it fails
+            assert failed.wait(60)
+        if failed.is_set():
+            sleep(0.05)
         train(each, workers)
 
     monkeypatch.setattr(Run, "train", failing)

@@ -276,7 +276,7 @@ struct TileKernel {
       Places places;
       good = locate(batch, at, samples(p), places);
       if (!good) return 0;
-      encode(batch, places, samples(p), panel);
+      if (packed.shares == nullptr || batch.outputs == nullptr) encode(batch, places, samples(p), panel);
       if (packed.shares != nullptr) {
         const size_t first = p * width * kPanel;
         gather(packed.shares, batch.tables.size(), width, places, samples(p), tile.sines + first);

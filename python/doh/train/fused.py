@@ -107,6 +107,12 @@ class FusedGradient:
         parts = gradient.split([flat.numel(), biases.numel(), output_bias.numel()])
         return torch.tensor(error / total, dtype=torch.float32), [parts[0], parts[1].view_as(biases), parts[2]]
 
+    def outputs(self, points: Tensor, flat: Tensor, biases: Tensor, output_bias: Tensor, threads: int) -> Tensor:
+        """What the network gives at row-major point numbers int64 (n,), float32 (n, channels); all weights (D,). No gradients."""
+        outputs = torch.empty(len(points), self.target.channels)
+        _train.grid_forward(points.numpy(), self.tables, flat.numpy(), biases.contiguous().numpy(), output_bias.numpy(), outputs.numpy(), threads)
+        return outputs
+
 
 def _flat(weights: Sequence[Tensor]) -> Tensor:
     return torch.cat([w.detach().reshape(-1) for w in weights])

@@ -128,10 +128,13 @@ def block_counts(shape: Sequence[int]) -> list[int]:
 @torch.no_grad()
 def squared_errors(run: Run, points: Tensor) -> Tensor:
     """Mean squared errors over the channels, float32 (n,), at row-major point numbers int64 (n,), of the network as it is before rounding."""
-    weights = run.projection.split(run.projection.flat(run.unit_latents) * run.gain)
-    biases, low, top = run.biases * run.omegas, run.gradient.low, run.gradient.top
+    flat, biases, bias, fused = run.projection.flat(run.unit_latents) * run.gain, run.biases * run.omegas, run.output_bias.detach(), run.gradient.fused
     found = []
-    for piece in points.to(run.device).split(PIECE):
-        outputs = siren(run.encoding(piece), weights, biases, run.output_bias, threads=run.config.cores)
-        found.append((outputs - (run.samples[piece].to(torch.float32) - low) / top).square().mean(1))
+    for piece in [points] if fused else points.to(run.device).split(PIECE):
+        if fused:
+            outputs = fused.outputs(piece, flat, biases, bias, run.config.cores)
+        else:
+            outputs = siren(run.encoding(piece), run.projection.split(flat), biases, bias, threads=run.config.cores)
+        wanted = (run.samples.index_select(0, piece).to(torch.float32) - run.gradient.low) / run.gradient.top
+        found.append((outputs - wanted).square().mean(1))
     return torch.cat(found).cpu()
