@@ -16,9 +16,9 @@
 namespace doh::train {
 namespace {
 
-// A thread that has nothing to do looks so many times, some tens of microseconds in all, before it goes to sleep: steps hand out work several times
-// in a row, and to be woken takes longer than a small piece of it.
-constexpr int kLooks = 100;
+// A thread that has nothing to do looks so many times, half a millisecond in all, before it goes to sleep: a step hands out work several times, the
+// next step soon follows, and to be woken takes longer than a small piece of it.
+constexpr int kLooks = 2000;
 
 template <class Done>
 void look_out(Done&& done) {
