@@ -321,6 +321,14 @@ def test_networks_of_parts_are_larger_in_long_trainings(settings, weights):
     assert {(each.weights_per_latent, each.batch, each.sampling) for each in configs} == {(1.5, config.batch, "errors")}
 
 
+def test_networks_of_many_parts_are_no_larger_in_longer_trainings():
+    signal = Signal(np.zeros((128, 192, 3), np.uint8), "image", "u8")
+    config = Config(bytes=8000, seconds=600.0, steps=0)
+    for parts, weights in (((2, 2), 3.0), ((2, 3), 2.25)):
+        configs = MosaicRun._configs(bare(signal, config.replace(parts="2x2")), cut_out(signal, parts))
+        assert [each.weights_per_latent for each in configs] == [weights] * len(configs)
+
+
 def test_cells_in_parts_are_drawn_near_their_surface():
     signal = Signal(np.zeros((16, 16, 16, 1), np.uint8), "occupancy", "u1")
     config = CONFIG.replace(parts="1x2x2")

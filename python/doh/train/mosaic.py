@@ -26,8 +26,8 @@ LATENT_BITS = 5.2
 #: A training is long from so many points, or seconds by the clock, for each latent on: then a part's network has so many weights for each latent, and the
 #: depth of those that share latents, and its batch is this share of one network's. In a short one weights are few: large networks get too few steps.
 LONG_POINTS, LONG_SECONDS, LONG_WEIGHTS_PER_LATENT, LONG_BATCH = 600, 1.0e-3, 2.25, 0.5
-#: One that is longer than this has more weights, as the square root of its length, up to so many times.
-LONGER, MORE_WEIGHTS = 1.9, 4 / 3
+#: One that is longer than this has more weights, as the square root of its length, up to so many times; but not in more parts than these, where it harms.
+LONGER, MORE_WEIGHTS, MOST_PARTS = 1.9, 4 / 3, 4
 #: All parts together take at most so many steps, and so much work (points times weights; a fraction of a second), before they wait for each other; but
 #: each takes one.
 AHEAD, AHEAD_WORK = 48, 3 << 29
@@ -78,7 +78,7 @@ class MosaicRun:
             if config.sampling == "auto" and signal.kind != "occupancy":  # looking where the errors are brings nothing to small networks (docs/training.md)
                 common = common.replace(sampling="random")
         elif not config.weights_per_latent:
-            more = min(max(length / LONGER, 1.0) ** 0.5, MORE_WEIGHTS)
+            more = min(max(length / LONGER, 1.0) ** 0.5, MORE_WEIGHTS) if len(pieces) <= MOST_PARTS else 1.0
             common = common.replace(weights_per_latent=LONG_WEIGHTS_PER_LATENT * more, batch=max(1, int(config.batch * LONG_BATCH)))
         if config.epochs:  # parts may differ by a row of points, but not in their steps
             most = max(piece.signal.samples.size // signal.channels for piece in pieces)
