@@ -113,8 +113,8 @@ def test_places_against_exact_fractions(points, parts):
 
 
 def test_places_that_the_specification_states():
-    part, x = reference.places(0, 5, 5, 2)
-    assert part.tolist() == [0, 0, 1, 1, 1] and np.allclose(x / 2**31, [-0.6, 0.2, -1, -0.2, 0.6], atol=1e-8)
+    part, x = reference.places(0, 5, 5, 2)  # X / 2^31 = -0.6, 0.2, -1, -0.2, 0.6, but for U = floor((2 i + 1) 2^31 / 5)
+    assert part.tolist() == [0, 0, 1, 1, 1] and x.tolist() == [-1288490190, 429496728, -2147483648, -429496730, 1288490188]
     part, x = reference.places(0, 9, 9, 6)  # the exact places of points 1, 4 and 7 are the borders 1, 3 and 5; 2^32 is no multiple of 6, but of 2
     assert part.tolist() == [0, 0, 1, 2, 3, 3, 4, 4, 5] and x[[1, 4, 7]].tolist() == [2**31 - 4, -(2**31), 2**31 - 2]
 
