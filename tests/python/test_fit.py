@@ -16,6 +16,7 @@ from doh.container import decode_unsealed, pack, pack_unsealed  # noqa: E402
 from doh.metrics import psnr  # noqa: E402
 from doh.model import DTYPE, TOP  # noqa: E402
 from doh.reference import samples  # noqa: E402
+from doh.train import result  # noqa: E402
 from doh.train.fit import fit  # noqa: E402
 from doh.train.gradient import Workers  # noqa: E402
 from doh.train.importance import ErrorSampler  # noqa: E402
@@ -308,12 +309,12 @@ def test_rows_are_decoded_as_they_lie_in_the_whole():
 
 
 def test_without_a_budget_the_step_is_chosen_by_measuring_decoded_files(monkeypatch):
-    monkeypatch.setitem(Run.best_step.__globals__, "STEP_FACTORS", (50.0, 1.0, 1e-3))
+    monkeypatch.setattr(result, "STEP_FACTORS", (50.0, 1.0, 1e-3))
     run = Run(picture(), QUICK)
     start = run.preferred_step()
     sizes = [run.size(start * factor) for factor in (50.0, 1.0, 1e-3)]
     assert sizes == sorted(sizes)
-    chosen = run.best_step(start)
+    chosen = result.best_step(run, start)
 
     def merit(step: float) -> float:
         model = run.model(run.quantiser.steps(max(step, run.quantiser.finest(run.latents))))

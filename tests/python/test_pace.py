@@ -15,6 +15,7 @@ from doh.config import Config  # noqa: E402
 from doh.container import pack  # noqa: E402
 from doh.train import fit as fit_module  # noqa: E402
 from doh.train import pace as pace_module  # noqa: E402
+from doh.train import result as result_module  # noqa: E402
 from doh.train import run as run_module  # noqa: E402
 from doh.train.ademamix import HALF_RATE  # noqa: E402
 from doh.train.fit import fit  # noqa: E402
@@ -38,17 +39,17 @@ class World:
             self.trace.append(SimpleNamespace(step=run.step, share=run.share, rate=rate, alpha=group["alpha"], rounded=bool(run.quantisation)))
             self.now += self.step(self.now) if callable(self.step) else self.step
 
-        def slow(do, seconds):
+        def slow(do, seconds, *modules):
             def slowly(*arguments):
                 self.now += seconds
                 return do(*arguments)
 
-            for module in (pace_module, run_module):
+            for module in modules:
                 monkeypatch.setattr(module, do.__name__, slowly)
 
         monkeypatch.setattr(Run, "train", training)
-        slow(container.decode_unsealed, decode)
-        slow(container.pack_unsealed, file)
+        slow(container.decode_unsealed, decode, pace_module, result_module)
+        slow(container.pack_unsealed, file, pace_module, result_module, run_module)
 
     def clock(self) -> float:
         return self.now

@@ -11,7 +11,8 @@ from doh.errors import EncodeError
 from doh.metrics import psnr
 from doh.model import TOP
 from doh.train.mosaic import MosaicRun
-from doh.train.run import STEP_FACTORS, Run
+from doh.train.result import STEP_FACTORS
+from doh.train.run import Run
 from doh.train.sampling import judged_rows
 
 #: The end is measured on this share of the grid, or on so many points if that is more.

@@ -5,17 +5,16 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import ceil, inf, isfinite, log2
+from math import ceil, inf, isfinite
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from doh.config import Config
-from doh.container import decode_unsealed, pack_unsealed
+from doh.container import pack_unsealed
 from doh.errors import EncodeError
-from doh.metrics import psnr
-from doh.model import TOP, QuantModel
+from doh.model import QuantModel
 from doh.signal import Signal
 from doh.train.ademamix import AdEMAMix, mixing, steady_rate
 from doh.train.compiled import CompiledStep
@@ -25,7 +24,8 @@ from doh.train.importance import ErrorSampler, squared_errors
 from doh.train.plan import FILL, bits_of, learning_rate, plan
 from doh.train.projection import KINDS, Projection, Shapes, TiedProjection, initial_latents
 from doh.train.quantise import Quantiser, Steps, wrap
-from doh.train.sampling import judged_rows, sampler_of
+from doh.train.result import finished
+from doh.train.sampling import sampler_of
 from doh.train.siren import Encoding, initial_gains
 from doh.train.trellis import BEGIN, Settling, portion
 
@@ -35,8 +35,6 @@ STEERINGS, STEER_UNTIL, STEER_AIM = 10, 0.7, 0.99
 SETTLE_STEERINGS, SETTLE_AIM = 3, 0.995
 #: Bytes that a file of a few hundred may grow by after that; a smaller one has what FILL leaves.
 SPARE_BYTES = 4
-#: Without a budget these multiples of the step are tried; dB that a file of twice the size must bring to be worth it: about what more latents bring.
-STEP_FACTORS, DB_PER_DOUBLING = (1.0, 0.84, 0.92, 1.09, 1.19), 2.5
 #: Every so many steps the course is judged. A training has diverged where its loss is so many times the smallest that it had *and* its latents are so many
 #: times as large as at first (where latents settle: or as when they began to). It begins anew with its learning rates times this factor, at most so often.
 JUDGED_EVERY, FALLEN_BACK, WILD_LATENTS, SLOWER, RESTARTS = 100, 1.4, 2.0, 0.5, 4
@@ -377,59 +375,8 @@ class Run:
         return self.quantiser.model(self.signal, self.unit_latents, self.biases * self.omegas, self.output_bias, steps, exact)
 
     def finished(self, another: Callable[[], bool] = lambda: True) -> QuantModel:
-        """The model to be packed: at the best step by measurement, or the one that fits the budget. Raises EncodeError when none does.
-
-        another: whether there is time to measure another step.
-        """
-        self.check_finite()
-        at_once = not self.quantisation
-        if at_once:
-            self.settle_layers()
-        step = self.quantisation.latent if self.quantisation else self.preferred_step()
-        budget = self.plan.budget
-        if budget and not budget * FILL <= self.size(step) <= budget:
-            step = self.fitting_step(budget, step)
-            size = self.size(step)
-            if size > budget:
-                raise EncodeError(f"{budget} bytes are too few for this signal: the smallest file with this network is {size} bytes")
-            if size < budget * FILL:
-                advice = "give it a larger width, or none" if self.config.width else "ask for fewer"
-                raise EncodeError(f"{budget} bytes are more than this network can use ({size} bytes): {advice}")
-        if at_once and self.config.rounding == "adaround":
-            return self.rounded_adaptively(step)
-        if not budget and self.config.step_rule == "rate" and not (self.settling and self.settling.count):
-            step = self.best_step(step, another)
-        return self.model_at(step)
-
-    def rounded_adaptively(self, step: float) -> QuantModel:
-        """The model with latents that adaround chose at this step. The run stays as it is: a checkpoint of rounded latents would end in another file."""
-        latents, self.whole = self.latents.detach().clone(), False
-        try:
-            self.quantise_at(step)
-            self.round_adaptively()
-            return self.model_at(step)
-        finally:
-            with torch.no_grad():
-                self.latents.copy_(latents)
-            self.quantisation, self.gain = None, self.projection.spread(self.quantiser.radians).to(self.device)
-            self.whole = True
-
-    def model_at(self, step: float) -> QuantModel:
-        return self.model(self.quantiser.steps(max(step, self.quantiser.finest(self.unit_latents))))
-
-    def best_step(self, step: float, another: Callable[[], bool] = lambda: True) -> float:
-        """Of some steps around `step` the one with the best file: decoded by the integer decoder, PSNR weighed against bytes (DB_PER_DOUBLING)."""
-        parts = judged_rows(self.signal.shape)
-        wanted = np.concatenate([self.signal.samples[rows] for rows in parts])
-
-        def merit(candidate: float) -> float:
-            model = self.model(self.quantiser.steps(candidate))
-            data = pack_unsealed(model)
-            decoded = np.concatenate([decode_unsealed(data, model, self.config.cores, rows) for rows in parts])
-            return psnr(decoded, wanted, TOP[self.signal.sample_type]) - DB_PER_DOUBLING * log2(len(data))
-
-        finest = self.quantiser.finest(self.unit_latents)
-        return max((max(step * factor, finest) for factor in STEP_FACTORS if another()), key=merit, default=step)
+        """The model to be packed (doh.train.result). Raises EncodeError. another: whether there is time to measure another step."""
+        return finished(self, another)
 
     def check_finite(self) -> None:
         if not (torch.isfinite(self.loss) and torch.isfinite(self.latents).all()):
