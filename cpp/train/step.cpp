@@ -14,8 +14,9 @@
 namespace doh::train {
 namespace {
 
-// Units of work, and so gradients in memory: their number grows with the batch, but not beyond kUnitBytes where this leaves kFewestUnits.
-constexpr size_t kMinUnits = 16, kMaxUnits = 64, kFewestUnits = 4;
+// Units of work, and so gradients in memory: their number grows with the batch, but not beyond kUnitBytes where this leaves kFewestUnits. Eight are
+// few, as to write and add up a gradient costs about as much as ten samples; more threads share the tiles of each.
+constexpr size_t kMinUnits = 8, kMaxUnits = 64, kFewestUnits = 4;
 constexpr size_t kUnitBytes = size_t{64} << 20;
 constexpr size_t kTileBytes = size_t{1} << 20;  // activations of one tile, about: they should fit the second cache
 // Samples of a tile. Adding up the vectors of a weight gradient costs about as much as 50 samples, so that large tiles pay for wide networks, cache
@@ -24,29 +25,30 @@ constexpr size_t kMinTile = 192, kMaxTile = 512;
 // Samples that are worth a unit of their own: small batches are shared out too.
 constexpr size_t kMinShare = 144;
 
-// How a batch is cut. All in panels.
+// How a batch is cut: into units of work, and each into tiles.
 struct Cut {
-  size_t panels, units, tile;
+  size_t panels, units, tiles, tile;  // of the batch; of the batch; of a unit; panels of a tile, at most
 
-  size_t begin(size_t unit) const { return panels * unit / units; }
+  // Tile t of the whole batch begins with this panel. Tiles may be empty.
+  size_t begin(size_t t) const {
+    const size_t unit = t / tiles, first = panels * unit / units;
+    return std::min(first + t % tiles * tile, panels * (unit + 1) / units);
+  }
 };
 
 template <class S>
 Cut cut(const Network<S>& net, size_t count, size_t panel) {
   const size_t panels = (count + panel - 1) / panel;
   const size_t sample_bytes = (2 * net.depth * net.width + net.inputs + net.channels) * sizeof(S);
-  const size_t least = std::clamp(2 * net.width, kMinTile, kMaxTile);
-  const size_t tile = std::clamp(kTileBytes / sample_bytes, least, kMaxTile), share = std::min(tile, std::max(kMinShare, count / 16));
-  const auto in_panels = [&](size_t samples) { return std::max<size_t>(1, samples / panel); };
-  const size_t shares = (panels + in_panels(share) - 1) / in_panels(share);
+  const size_t least = std::clamp(2 * net.width, kMinTile, kMaxTile), most = std::clamp(kTileBytes / sample_bytes, least, kMaxTile);
+  const auto pieces = [&](size_t samples) { return (panels * panel + samples - 1) / samples; };
   const size_t room = std::clamp(kUnitBytes / (net.count() * sizeof(S)), kFewestUnits, kMaxUnits);
-  const size_t most_units = std::min(room, std::clamp(shares / 8, kMinUnits, kMaxUnits));
-  const size_t shares_a_unit = (shares + most_units - 1) / most_units, enough = (shares + shares_a_unit - 1) / shares_a_unit;
+  const size_t enough = std::min({pieces(kMinShare), std::clamp(pieces(most) / 8, kMinUnits, kMaxUnits), room});
   // A number that two, four and eight threads can share evenly.
-  const size_t even = enough > 8 ? (enough + 7) / 8 * 8 : enough > 1 ? (enough + 1) / 2 * 2 : 1;
+  const size_t even = enough >= 8 ? enough / 8 * 8 : enough > 1 ? (enough + 1) / 2 * 2 : 1;
   const size_t units = std::min(even, panels), unit = (panels + units - 1) / units;
-  const size_t tiles = (unit + in_panels(tile) - 1) / in_panels(tile);  // of a unit
-  return {panels, units, (unit + tiles - 1) / tiles};
+  const size_t most_panels = std::max<size_t>(1, most / panel), tiles = (unit + most_panels - 1) / most_panels;
+  return {panels, units, tiles, (unit + tiles - 1) / tiles};
 }
 
 // Memory that is kept from step to step: fresh pages would cost as much time as the work on them. One for each step under way.
@@ -106,9 +108,10 @@ struct Parts {
   std::byte* base;
   size_t used = 0;
 
-  S* part(size_t count) {
-    S* const p = base == nullptr ? nullptr : reinterpret_cast<S*>(base + used);
-    used += (count * sizeof(S) + 63) / 64 * 64;
+  template <class T = S>
+  T* part(size_t count) {
+    T* const p = base == nullptr ? nullptr : reinterpret_cast<T*>(base + used);
+    used += (count * sizeof(T) + 63) / 64 * 64;
     return p;
   }
 };
@@ -124,8 +127,12 @@ double step(const Kernel<S>& kernel, const Network<S>& net, const Batch<S>& batc
     return 0;
   }
   const Cut cuts = cut(net, batch.count, kernel.panel);
-  const size_t numbers = net.count(), workers = std::clamp<size_t>(threads, 1, std::min<size_t>(cuts.units, kMaxThreads));
-  const bool one = cuts.units == 1;
+  const size_t numbers = net.count(), all_tiles = cuts.units * cuts.tiles;
+  // Where there are more threads than units, a tile has a sum of its own, if there is room; a unit's sum is the sum of these, as it is without.
+  const bool apart = threads > cuts.units && all_tiles * numbers <= kUnitBytes / sizeof(S);
+  const size_t items = apart ? all_tiles : cuts.units, tiles_an_item = apart ? 1 : cuts.tiles;
+  const size_t workers = std::clamp<size_t>(threads, 1, std::min<size_t>(items, kMaxThreads));
+  const bool one = items == 1;
 
   // Shares pay where the batch is some times larger than all dimensions together.
   const size_t dimensions = batch.tables.size();
@@ -135,13 +142,15 @@ double step(const Kernel<S>& kernel, const Network<S>& net, const Batch<S>& batc
 
   S *forward = nullptr, *back = nullptr, *sums = nullptr;
   S* shares[kMaxDimensions] = {};
+  bool* near = nullptr;
   std::vector<Tile<S>> tiles(workers);
   const auto lay_out = [&](std::byte* base) {
     Parts<S> parts{base};
     forward = parts.part(net.weight_count());
     back = parts.part(net.weight_count());
-    sums = parts.part(backward && !one ? numbers * cuts.units : 0);
+    sums = parts.part(backward && !one ? numbers * items : 0);
     for (size_t t = 0; shared && t < dimensions; ++t) shares[t] = parts.part(batch.tables[t].points * net.width);
+    near = parts.template part<bool>(net.depth + 1);
     const size_t samples = cuts.tile * kernel.panel;
     for (Tile<S>& tile : tiles) {
       tile = {parts.part(samples * net.inputs), parts.part(samples * net.width * net.depth), parts.part(samples * net.width * net.depth),
@@ -157,7 +166,8 @@ double step(const Kernel<S>& kernel, const Network<S>& net, const Batch<S>& batc
   const unsigned some = net.weight_count() > kShared ? width : 1;
   for_each(some, net.depth + 1, [&](size_t layer, unsigned) {
     const size_t at = net.offset(layer);
-    kernel.pack(net.weights + at, net.fan_out(layer), net.fan_in(layer), forward + at, back + at);
+    const S* const biases = layer == net.depth ? net.output_bias : net.biases + layer * net.width;
+    near[layer] = kernel.pack(net.weights + at, biases, net.fan_out(layer), net.fan_in(layer), forward + at, back + at);
   });
 
   for (size_t t = 0; shared && t < dimensions; ++t) {
@@ -167,17 +177,17 @@ double step(const Kernel<S>& kernel, const Network<S>& net, const Batch<S>& batc
       kernel.share(net, forward, batch.tables, t, piece * kPiece, std::min(points, (piece + 1) * kPiece), tiles[thread], shares[t]);
     });
   }
-  const Packed<S> packed{forward, back, shared ? shares : nullptr};
+  const Packed<S> packed{forward, back, shared ? shares : nullptr, near};
 
-  std::vector<double> errors(cuts.units);
+  std::vector<double> errors(all_tiles);
   std::atomic<bool> all_good{true};
-  for_each(width, cuts.units, [&](size_t unit, unsigned thread) {
-    S* const sum = one ? gradient : sums + unit * numbers;
+  for_each(width, items, [&](size_t item, unsigned thread) {
+    S* const sum = one ? gradient : sums + item * numbers;
     if (backward) std::fill_n(sum, numbers, S{0});
     bool good = true;
-    for (size_t panel = cuts.begin(unit), stop = cuts.begin(unit + 1); panel < stop; panel += cuts.tile) {
-      const size_t end = std::min(stop, panel + cuts.tile) * kernel.panel;
-      errors[unit] += kernel.run(net, packed, batch, panel * kernel.panel, std::min(end, batch.count), tiles[thread], sum, good);
+    for (size_t t = item * tiles_an_item; t < (item + 1) * tiles_an_item; ++t) {
+      const size_t begin = cuts.begin(t) * kernel.panel, end = std::min(cuts.begin(t + 1) * kernel.panel, batch.count);
+      if (begin < end) errors[t] = kernel.run(net, packed, batch, begin, end, tiles[thread], sum, good);
     }
     if (!good) all_good.store(false, std::memory_order_relaxed);
   });
@@ -185,14 +195,16 @@ double step(const Kernel<S>& kernel, const Network<S>& net, const Batch<S>& batc
 
   if (backward && !one) {
     constexpr size_t kPiece = 4096;
-    const size_t pieces = (numbers + kPiece - 1) / kPiece;
+    const size_t pieces = (numbers + kPiece - 1) / kPiece, items_a_unit = items / cuts.units;
     for_each(some, pieces, [&](size_t piece, unsigned) {
       const size_t begin = piece * kPiece, end = std::min(numbers, begin + kPiece);
+      const auto add = [&](S* to, const S* from) {
+        for (size_t i = begin; i < end; ++i) to[i] += from[i];
+      };
+      for (size_t item = 0; item < items; ++item)
+        if (item % items_a_unit != 0) add(sums + (item - item % items_a_unit) * numbers, sums + item * numbers);
       std::copy(sums + begin, sums + end, gradient + begin);
-      for (size_t unit = 1; unit < cuts.units; ++unit) {
-        const S* const sum = sums + unit * numbers;
-        for (size_t i = begin; i < end; ++i) gradient[i] += sum[i];
-      }
+      for (size_t item = items_a_unit; item < items; item += items_a_unit) add(gradient, sums + item * numbers);
     });
   }
   double error = 0;

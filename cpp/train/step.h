@@ -33,7 +33,7 @@ struct Table {
 
 inline constexpr size_t kMaxDimensions = 8;
 
-enum class SampleType { u8, s16, s32 };
+enum class SampleType { u8 = 1, s16 = 2, s32 = 4 };  // its bytes
 
 // What goes in and comes out. Inputs: either `inputs` or `points`. What is wanted: `outputs`, a gradient of given `output_gradient`, or the squared
 // error against `samples` with its gradient; the last needs `points`.

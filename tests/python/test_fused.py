@@ -145,6 +145,17 @@ def test_extreme_phases(kernel, gain):
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("bias", [4095, 4097, 8191, 8193, 32767, 65537, 1e6, 1e30])
+def test_far_phases_of_a_hidden_layer(kernel, bias):
+    """A bias alone carries them there: all kernels' limits are between these, and a unit's weights of 0 keep its phase exact."""
+    case = Case(inputs=5, width=12, depth=3, channels=2, batch=100)
+    with torch.no_grad():
+        case.weights[1][3] = 0
+        case.biases[1, 3] = float(np.float32(bias))
+    check(case, kernel)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_backward_pass_uses_the_cosine(kernel):
     """One unit, out = sin(w x + b): the gradients are known, and vanish where the cosine does."""
     phases = np.linspace(-7, 7, 1001).astype(np.float32)[:, None]

@@ -53,9 +53,8 @@ struct Vector {
     c = _mm256_xor_ps(cosine, _mm256_castsi256_ps(cosine_sign));
   }
 
-  static void waves(const float* phases, size_t vectors, Vec most, float* sines, float* cosines) {
-    Waves<Vector>::run(phases, vectors, most, sines, cosines);
-  }
+  static void near_waves(const float* phases, size_t vectors, float* sines, float* cosines) { Waves<Vector>::near(phases, vectors, sines, cosines); }
+  static void waves(const float* phases, size_t vectors, float* sines, float* cosines) { Waves<Vector>::any(phases, vectors, sines, cosines); }
 
   // Lane l of vector i becomes lane i of vector l.
   static void transpose(Vec (&v)[8]) {

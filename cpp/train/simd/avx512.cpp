@@ -49,9 +49,8 @@ struct Vector {
     c = _mm512_castsi512_ps(_mm512_ternarylogic_epi32(cosine, _mm512_slli_epi32(_mm512_add_epi32(n, _mm512_set1_epi32(1)), 30), sign, kFlip));
   }
 
-  static void waves(const float* phases, size_t vectors, Vec most, float* sines, float* cosines) {
-    Waves<Vector>::run(phases, vectors, most, sines, cosines);
-  }
+  static void near_waves(const float* phases, size_t vectors, float* sines, float* cosines) { Waves<Vector>::near(phases, vectors, sines, cosines); }
+  static void waves(const float* phases, size_t vectors, float* sines, float* cosines) { Waves<Vector>::any(phases, vectors, sines, cosines); }
 
   // Lane l of vector i becomes lane i of vector l.
   static void transpose(Vec (&v)[16]) {

@@ -107,13 +107,15 @@ struct Float : Common<float> {
     std::memcpy(&c, &cosine, sizeof(c));
   }
 
-  static void waves(const float* phases, size_t vectors, Vec most, float* sines, float* cosines) {
-    Waves<Float>::run(phases, vectors, most, sines, cosines);
-  }
+  static void near_waves(const float* phases, size_t vectors, float* sines, float* cosines) { Waves<Float>::near(phases, vectors, sines, cosines); }
+  static void waves(const float* phases, size_t vectors, float* sines, float* cosines) { Waves<Float>::any(phases, vectors, sines, cosines); }
 };
 
 struct Double : Common<double> {
-  static void waves(const double* phases, size_t vectors, Vec, double* sines, double* cosines) {
+  static constexpr double kFar = HUGE_VAL;
+
+  static void near_waves(const double* phases, size_t vectors, double* sines, double* cosines) { waves(phases, vectors, sines, cosines); }
+  static void waves(const double* phases, size_t vectors, double* sines, double* cosines) {
     for (size_t i = 0; i < vectors * kLanes; ++i) {
       const double phase = phases[i];  // `sines` may be `phases`
       sines[i] = std::sin(phase);

@@ -28,7 +28,7 @@ struct TileKernel {
     }
   }
 
-  static void pack(const S* weights, size_t outputs, size_t inputs, S* forward, S* backward) {
+  static bool pack(const S* weights, const S* biases, size_t outputs, size_t inputs, S* forward, S* backward) {
     split<V::kRows>(outputs, [&](size_t begin, size_t size) {
       for (size_t i = 0; i < inputs; ++i)
         for (size_t o = begin; o < begin + size; ++o) *forward++ = weights[o * inputs + i];
@@ -37,20 +37,27 @@ struct TileKernel {
       for (size_t o = 0; o < outputs; ++o)
         for (size_t i = begin; i < begin + size; ++i) *backward++ = weights[o * inputs + i];
     });
+    bool near = true;
+    for (size_t o = 0; o < outputs; ++o) {
+      Vec sum[1] = {V::set(S{0})};
+      for (size_t i = 0; i < inputs; i += kLanes) {
+        const size_t count = inputs - i < kLanes ? inputs - i : kLanes;
+        sum[0] = V::add(sum[0], V::magnitude(V::load_some(weights + o * inputs + i, count)));
+      }
+      S reach[1] = {biases[o] < 0 ? -biases[o] : biases[o]};
+      V::template add_sums<1>(sum, reach);
+      near &= reach[0] <= V::kFar / 2;  // half of it: sums are rounded; false where weights are no numbers
+    }
+    return near;
   }
 
-  // Of `vectors` vectors.
-  static void waves_of(const S* phases, size_t vectors, S* sines, S* cosines) {
-    Vec most = V::magnitude(V::load(phases));
-    for (size_t v = 1; v < vectors; ++v) most = V::larger(most, V::magnitude(V::load(phases + v * kLanes)));
-    V::waves(phases, vectors, most, sines, cosines);
-  }
+  // What becomes of a product: its sine, to `out`, and cosine, to `other`, where it is known to be near 0 or not; itself; itself times `other`.
+  enum class End { kNearSine, kSine, kLinear, kTimes };
 
-  enum class End { kSine, kLinear, kTimes };  // what becomes of a product: its sine, to `out`, and cosine, to `other`; itself; itself times `other`
-
-  // `rows` rows of a product: out = a * x (+ bias), a packed, x a panel of `inner` rows.
+  // `rows` rows of a product: out = a * x (+ bias), a packed, x a panel of `inner` rows. A function of its own: GCC 12's code for it is
+  // slower where it becomes part of a larger one.
   template <End end, size_t rows>
-  static void product_block(const S* a, const S* x, size_t inner, const S* bias, S* out, S* other) {
+  [[gnu::noinline]] static void product_block(const S* a, const S* x, size_t inner, const S* bias, S* out, S* other) {
     Vec sum[rows][kVectors];
     DOH_UNROLL for (size_t r = 0; r < rows; ++r) {
       const Vec start = V::set(bias != nullptr ? bias[r] : S{0});
@@ -70,14 +77,8 @@ struct TileKernel {
         V::store(out + at, end == End::kTimes ? V::multiply(sum[r][v], V::load(other + at)) : sum[r][v]);
       }
     }
-    if constexpr (end == End::kSine) {
-      Vec most[kVectors];
-      DOH_UNROLL for (size_t v = 0; v < kVectors; ++v) most[v] = V::magnitude(sum[0][v]);
-      DOH_UNROLL for (size_t r = 1; r < rows; ++r) {
-        DOH_UNROLL for (size_t v = 0; v < kVectors; ++v) most[v] = V::larger(most[v], V::magnitude(sum[r][v]));
-      }
-      V::waves(out, rows * kVectors, V::larger(V::larger(most[0], most[1]), most[2]), out, other);
-    }
+    if constexpr (end == End::kNearSine) V::near_waves(out, rows * kVectors, out, other);
+    if constexpr (end == End::kSine) V::waves(out, rows * kVectors, out, other);
   }
 
   template <End end, size_t most = V::kRows>
@@ -97,7 +98,8 @@ struct TileKernel {
 
   // gradient[o][i] += sum over the tile's samples of delta[o] * source[i], for `deltas` x `sources` rows.
   template <size_t deltas, size_t sources>
-  static void gradient_block(const S* delta, size_t delta_panel, const S* source, size_t source_panel, size_t panels, S* gradient, size_t stride) {
+  [[gnu::noinline]] static void gradient_block(const S* delta, size_t delta_panel, const S* source, size_t source_panel, size_t panels, S* gradient,
+                                               size_t stride) {
     Vec sum[deltas][sources];
     DOH_UNROLL for (size_t o = 0; o < deltas; ++o) { DOH_UNROLL for (size_t i = 0; i < sources; ++i) sum[o][i] = V::set(S{0}); }
     for (size_t p = 0; p < panels; ++p, delta += delta_panel, source += source_panel)
@@ -229,6 +231,14 @@ struct TileKernel {
     });
   }
 
+  // They lie all over the signal, and are needed soon.
+  static void fetch(const Batch& batch, size_t begin, size_t samples, size_t channels) {
+    if (batch.samples == nullptr) return;
+    const size_t bytes = channels * static_cast<size_t>(batch.type);
+    const auto* const stored = static_cast<const char*>(batch.samples);
+    for (size_t s = 0; s < samples; ++s) DOH_PREFETCH(stored + static_cast<size_t>(batch.points[begin + s]) * bytes);
+  }
+
   template <class Stored>
   static double errors(const Batch& batch, size_t begin, size_t samples, size_t channels, S* outputs) {
     const auto* const stored = static_cast<const Stored*>(batch.samples);
@@ -276,11 +286,12 @@ struct TileKernel {
       Places places;
       good = locate(batch, at, samples(p), places);
       if (!good) return 0;
+      fetch(batch, at, samples(p), net.channels);
       if (packed.shares == nullptr || batch.outputs == nullptr) encode(batch, places, samples(p), panel);
       if (packed.shares != nullptr) {
         const size_t first = p * width * kPanel;
         gather(packed.shares, batch.tables.size(), width, places, samples(p), tile.sines + first);
-        waves_of(tile.sines + first, width * kVectors, tile.sines + first, tile.cosines + first);
+        V::waves(tile.sines + first, width * kVectors, tile.sines + first, tile.cosines + first);
       }
     }
 
@@ -289,8 +300,9 @@ struct TileKernel {
       const S* const source = layer == 0 ? tile.inputs : tile.sines + (layer - 1) * layer_panels;
       for (size_t p = 0; p < panels; ++p) {
         const size_t at = layer * layer_panels + p * width * kPanel;
-        product<End::kSine>(packed.forward + net.offset(layer), source + p * inputs * kPanel, inputs, width, net.biases + layer * width,
-                            tile.sines + at, tile.cosines + at);
+        const auto sine_layer = layer != 0 && packed.near[layer] ? product<End::kNearSine> : product<End::kSine>;
+        sine_layer(packed.forward + net.offset(layer), source + p * inputs * kPanel, inputs, width, net.biases + layer * width, tile.sines + at,
+                   tile.cosines + at);
       }
     }
     double error = 0;
@@ -338,7 +350,7 @@ struct TileKernel {
     S phase[kLanes], sine[kLanes], cosine[kLanes];
     for (size_t begin = 0; begin < count; begin += kLanes) {
       for (size_t i = 0; i < kLanes; ++i) phase[i] = begin + i < count ? phases[begin + i] : S{0};
-      waves_of(phase, 1, sine, cosine);
+      V::waves(phase, 1, sine, cosine);
       for (size_t i = 0; i < kLanes && begin + i < count; ++i) {
         sines[begin + i] = sine[i];
         cosines[begin + i] = cosine[i];

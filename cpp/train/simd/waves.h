@@ -7,11 +7,8 @@ template <class V>
 struct Waves {
   using Vec = typename V::Vec;
 
-  // Of `vectors` vectors, the largest magnitudes in which are `most`; `sines` may be `phases`. Numbers that are none are left to the polynomials,
-  // which keep them so.
-  static void run(const float* phases, size_t vectors, Vec most, float* sines, float* cosines) {
-    if (V::any_beyond(most, V::kFar)) [[unlikely]]
-      return doh::train::slow_waves(phases, vectors * V::kLanes, sines, cosines);
+  // Of `vectors` vectors, none beyond V::kFar; `sines` may be `phases`. Numbers that are none stay so.
+  static void near(const float* phases, size_t vectors, float* sines, float* cosines) {
     const Vec quarters = V::set(0.636619772f), magic = V::set(12582912.0f);  // 1.5 * 2^23: what is added to it is rounded to a whole number
     for (size_t v = 0; v < vectors; ++v, phases += V::kLanes, sines += V::kLanes, cosines += V::kLanes) {
       const Vec x = V::load(phases);
@@ -28,6 +25,15 @@ struct Waves {
       V::store(sines, s);
       V::store(cosines, c);
     }
+  }
+
+  // Of any phases.
+  static void any(const float* phases, size_t vectors, float* sines, float* cosines) {
+    Vec most = V::magnitude(V::load(phases));
+    for (size_t v = 1; v < vectors; ++v) most = V::larger(most, V::magnitude(V::load(phases + v * V::kLanes)));
+    if (V::any_beyond(most, V::kFar)) [[unlikely]]
+      return doh::train::slow_waves(phases, vectors * V::kLanes, sines, cosines);
+    near(phases, vectors, sines, cosines);
   }
 };
 

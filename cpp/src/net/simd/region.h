@@ -12,6 +12,13 @@
 #define DOH_TARGET_END _Pragma("GCC pop_options")
 #endif
 
+// Bring to the cache what will be read soon.
+#if defined(__GNUC__)
+#define DOH_PREFETCH(address) __builtin_prefetch(address)
+#else
+#define DOH_PREFETCH(address) static_cast<void>(address)
+#endif
+
 // Before a loop over a small constant number of vectors: its array is then nothing but registers.
 #if defined(__clang__)
 #define DOH_UNROLL DOH_PRAGMA(clang loop unroll(full))
