@@ -6,6 +6,7 @@ import dataclasses
 import math
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -16,9 +17,9 @@ from typing import Any
 
 from doh.errors import EncodeError
 
-try:
+if sys.version_info >= (3, 11):
     import tomllib
-except ModuleNotFoundError:  # Python 3.10
+else:
     import tomli as tomllib
 
 PRESETS = ("fast", "balanced", "best", "paper", "coin", "mlp8", "inric")  # the last four: other work's models and trainings, to compare with

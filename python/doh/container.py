@@ -16,7 +16,7 @@ from doh import _core
 from doh.model import DTYPE, BiasScale, Mosaic, QuantModel, Scale, Target
 
 _Model = TypeVar("_Model", QuantModel, Mosaic)
-Source = bytes | bytearray | memoryview | np.ndarray | str | PathLike
+Source = bytes | bytearray | memoryview | np.ndarray | str | PathLike[str]
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def read_info(source: Source, limits: Mapping[str, int] | None = None) -> Info:
     """The header of a .doh file (a path or its bytes). Raises DohError for anything that is not one, or is beyond `limits` (section 11)."""
     data = load(source)
     raw = _core.read_info(data, _limits(limits))
-    raw["bytes"] = memoryview(data).nbytes
+    raw["bytes"] = data.nbytes if isinstance(data, np.ndarray) else memoryview(data).nbytes
     return Info(**{f.name: raw[f.name] for f in fields(Info)})
 
 
@@ -102,7 +102,7 @@ def decode(
     offset = tuple(offset or (0,) * len(grid))
     extent = tuple(extent or (g - o for g, o in zip(grid, offset)))
     whole = tuple(grid) == info.shape == extent
-    box = {} if whole else {"grid": tuple(grid), "offset": offset, "extent": extent}
+    box: dict[str, Any] = {} if whole else {"grid": tuple(grid), "offset": offset, "extent": extent}
     _core.check_region(data, limits=_limits(limits), **box)  # before a buffer of that size is asked for
     out = np.empty((*extent, info.channels), info.dtype)
     _core.decode(data, out, limits=_limits(limits), threads=threads, **box)
@@ -158,7 +158,7 @@ def decode_unsealed(data: bytes, model: QuantModel | Mosaic, threads: int = 1, r
     extent = (last - first, *model.shape[1:])
     channels = (model.models[0] if isinstance(model, Mosaic) else model).target.channels
     samples = np.empty((*extent, channels), DTYPE[model.sample_type])
-    box = {"grid": model.shape, "offset": (first, *[0] * (len(extent) - 1)), "extent": extent}  # decoded as a region, which has no checksum
+    box: dict[str, Any] = {"grid": model.shape, "offset": (first, *[0] * (len(extent) - 1)), "extent": extent}  # decoded as a region, which has no checksum
     _core.decode(data, samples, limits={"max_samples": 1 << 40, "max_work": (1 << 64) - 1}, threads=threads, **box)
     return samples
 

@@ -453,7 +453,7 @@ def encoding(x: np.ndarray, multipliers: tuple[int, ...]) -> np.ndarray:
 # 8 The sine
 
 
-def rmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def rmul(a: np.ndarray | int, b: np.ndarray) -> np.ndarray:
     return (a * b + (1 << 14)) >> 15
 
 
@@ -488,6 +488,8 @@ def evaluate(model: QuantModel, coordinates: Sequence[np.ndarray]) -> np.ndarray
 
 # 10 Samples
 
+Box = Sequence[int] | None  # one of a box's three rows of numbers, or what is usual
+
 
 def part_samples(model: QuantModel, coordinates: Sequence[np.ndarray]) -> np.ndarray:
     """The samples of one network: as `evaluate`, but uint8, uint16 or int16."""
@@ -496,7 +498,7 @@ def part_samples(model: QuantModel, coordinates: Sequence[np.ndarray]) -> np.nda
     return (value - 32768 * (model.sample_type == "s16")).astype(DTYPE[model.sample_type])
 
 
-def box_samples(parts: tuple[int, ...], networks: Sequence[Header | QuantModel], grid, offset, extent) -> np.ndarray:
+def box_samples(parts: tuple[int, ...], networks: Sequence[Header | QuantModel], grid: Box, offset: Box, extent: Box) -> np.ndarray:
     """The samples of a box, part by part; of a Header the codes are read now, and only where the box has points in its part."""
     first = networks[0]
     grid = tuple(grid or first.shape)
@@ -512,13 +514,13 @@ def box_samples(parts: tuple[int, ...], networks: Sequence[Header | QuantModel],
     return result
 
 
-def samples(model: QuantModel | Mosaic, grid=None, offset=None, extent=None) -> np.ndarray:
+def samples(model: QuantModel | Mosaic, grid: Box = None, offset: Box = None, extent: Box = None) -> np.ndarray:
     """The samples of a box of a grid, by default the whole stored grid: (*extent, channels), uint8, uint16 or int16."""
     parts, models = (model.parts, model.models) if isinstance(model, Mosaic) else ((1,) * len(model.shape), (model,))
     return box_samples(parts, models, grid, offset, extent)
 
 
-def decode(data: bytes, grid=None, offset=None, extent=None) -> np.ndarray:
+def decode(data: bytes, grid: Box = None, offset: Box = None, extent: Box = None) -> np.ndarray:
     """Bytes to samples. Raises InvalidFile; the whole stored grid is checked against `samples_crc`."""
     parts, headers, samples_crc = read_file(data)
     result = box_samples(parts, headers, grid, offset, extent)

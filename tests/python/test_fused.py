@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import subprocess
 import sys
 import threading
 from math import prod
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -390,6 +393,15 @@ def test_module_checks_shapes_types_and_points():
         _train.backward(np.zeros((4, target.inputs), np.float32), np.zeros((5, 3), np.float32), flat, biases, output_bias, gradient)
     with pytest.raises(ValueError, match="one kernel for float64"):
         _train.waves(np.zeros(3), np.zeros(3), np.zeros(3), "avx2")
+
+
+def test_types_of_the_module_are_its_own():
+    """Names of functions and of their arguments, in order, in _train.pyi and as the module gives them."""
+    stub = ast.parse(Path(fused.__file__).parents[1].joinpath("_train.pyi").read_text())
+    written = {f.name: [a.arg for a in f.args.args] for f in stub.body if isinstance(f, ast.FunctionDef)}
+    functions = {name: getattr(_train, name).__doc__.split("(", 1)[1] for name in dir(_train) if not name.startswith("__")}
+    there = {name: re.findall(r"(?:^|, )(\w+):", re.sub(r"\[[^\]]*\]", "", text.split(") ->")[0])) for name, text in functions.items()}
+    assert written == there
 
 
 def test_empty_batch():

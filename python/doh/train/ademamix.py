@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -86,12 +86,12 @@ class AdEMAMix:
         if not self.state:
             self.start()
         for group in self.param_groups:
-            params: Sequence[Tensor] = group["params"]
+            params: list[Tensor] = group["params"]
             states = [self.state[p] for p in params]
             for state in states:
                 state["step"] += 1
             of = factors(group, states[0]["step"])
-            gradients = [p.grad for p in params]
+            gradients = [p.grad for p in params if p.grad is not None]
             means, squares, slow = ([state[name] for state in states] for name in MEANS)
             _decay(means, of.beta1, gradients, of.rest1)
             _decay(squares, of.beta2, torch._foreach_mul(gradients, gradients), of.rest2)
@@ -105,12 +105,12 @@ class AdEMAMix:
             torch._foreach_sub_(params, moves)
 
 
-def _decay(means: Sequence[Tensor], beta: float, values: Sequence[Tensor], rest: float) -> None:
+def _decay(means: list[Tensor], beta: float, values: list[Tensor] | tuple[Tensor, ...], rest: float) -> None:
     torch._foreach_mul_(means, beta)
     torch._foreach_add_(means, torch._foreach_mul(values, rest))
 
 
-def _roots(tensors: Sequence[Tensor]) -> None:
+def _roots(tensors: tuple[Tensor, ...]) -> None:
     """Square roots in place, rounded as IEEE 754 says: those of torch are off by a unit here and there where MKL takes them."""
     if any(t.device.type != "cpu" for t in tensors):
         torch._foreach_sqrt_(tensors)

@@ -83,9 +83,9 @@ class CompiledStep:
             self.moved = [[(p, states[p], arrays_of(p, states[p])) for p in group["params"]] for group in groups]
         for group, moved, gradients in zip(groups, self.moved, self.gradients):
             of = factors(group, moved[0][1]["step"] + 1)
-            for (_, state, (parameter, *means)), gradient in zip(moved, gradients):
+            for (_, state, (parameter, mean, square, slow)), gradient in zip(moved, gradients):
                 state["step"] += 1
-                _train.ademamix(parameter, gradient, *means, of)
+                _train.ademamix(parameter, gradient, mean, square, slow, of)
 
 
 def arrays_of(parameter: Tensor, state: dict[str, Any]) -> list[np.ndarray]:

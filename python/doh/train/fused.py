@@ -14,7 +14,7 @@ from doh.train.siren import Encoding
 from doh.train.siren import siren as plain_siren
 
 try:
-    from doh import _train
+    from doh import _train as _train
 except ImportError:  # built without it
     _train = None  # type: ignore[assignment]
 
@@ -38,7 +38,7 @@ def siren(inputs: Tensor, weights: Sequence[Tensor], biases: Tensor, output_bias
     alike = all(t.device.type == "cpu" and t.dtype == inputs.dtype and t.layout == torch.strided for t in tensors)
     if _train is None or not alike or inputs.dtype not in _TYPES:
         return plain_siren(inputs, weights, biases, output_bias)
-    return _Siren.apply(threads or torch.get_num_threads(), inputs, biases, output_bias, *weights)  # type: ignore[no-any-return,no-untyped-call]
+    return _Siren.apply(threads or torch.get_num_threads(), inputs, biases, output_bias, *weights)  # type: ignore[no-untyped-call]
 
 
 def _check(inputs: Tensor, weights: Sequence[Tensor], biases: Tensor, output_bias: Tensor) -> None:
@@ -66,14 +66,14 @@ class _Siren(torch.autograd.Function):
         return outputs
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor | None, ...]:
         inputs, flat, biases, output_bias = ctx.saved_tensors
         gradient = flat.new_empty(flat.numel() + biases.numel() + output_bias.numel())
         input_gradient = torch.empty_like(inputs) if ctx.needs_input_grad[1] else None
         into = None if input_gradient is None else input_gradient.numpy()
-        arrays = (t.contiguous().numpy() for t in (output_gradient, flat, biases, output_bias, gradient))
-        _train.backward(inputs.numpy(), *arrays, into, ctx.threads)
+        parameters = flat.numpy(), biases.numpy(), output_bias.numpy()
+        _train.backward(inputs.numpy(), output_gradient.contiguous().numpy(), *parameters, gradient.numpy(), into, ctx.threads)
         *parts, bias_part, output_part = gradient.split([*(shape.numel() for shape in ctx.shapes), biases.numel(), output_bias.numel()])
         grads = [part.view(shape) for part, shape in zip(parts, ctx.shapes)]
         return None, input_gradient, bias_part.view_as(biases), output_part, *grads

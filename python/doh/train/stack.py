@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 
 import torch
 from torch import Tensor
@@ -58,7 +58,7 @@ class Stack:
         if any(run.quantisation is not known for run, known in zip(self.runs, self.quantisations)):
             self._settle()
         points, importance = self._draw()
-        losses = backpropagate(self, self.rounding, lambda *parameters: self.gradient(points, *parameters, importance))
+        losses = backpropagate(self, self.rounding, lambda w, b, o: self.gradient(points, w, b, o, importance))
         for whole, rows in self.rows:
             assert whole.grad is not None
             for row, grad in zip(rows, whole.grad):
@@ -75,7 +75,7 @@ class Stack:
             run.whole = True
         return failed
 
-    def leave(self, runs: Sequence[Run]) -> None:
+    def leave(self, runs: Collection[object]) -> None:
         """Takes runs out of the stack."""
         if runs:
             self.runs = [run for run in self.runs if run not in runs]

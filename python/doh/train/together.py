@@ -141,7 +141,8 @@ def _train(members: list[Member], finish: Callable[[Training], T], give: Give[T]
 def _steps(left: list[Member], end: Callable[[Member, Exception], None]) -> None:
     """All steps; calls `end`, which takes it out of `left`, for what fails."""
     clock, task, training = time.monotonic, *left[0]
-    stack = Stack([training.run for _, training in left], task.workers.threads) if len(left) > 1 else None
+    runs = [training.run for _, training in left if isinstance(training.run, Run)]
+    stack = Stack(runs, task.workers.threads) if len(left) > 1 else None
     now = clock()
     for _, each in left:
         each.begin(now)
