@@ -26,7 +26,7 @@ struct Packed {
   // The first layer's sums are sums of one share for each dimension of a grid: (points, width) for each, biases in the first. Null where too few
   // samples make use of them.
   const S* const* shares;
-  const bool* near;  // for each layer whether its phases, where its inputs are sines, are too near 0 to be looked at first
+  const bool* near;  // for each layer whether its phases, where its inputs are sines, are so near 0 that far ones need not be looked for
 };
 
 template <class S>
@@ -36,8 +36,8 @@ struct Kernel {
   size_t panel;  // samples
   // A layer's weights, (outputs, inputs), packed for products with it. Returns Packed::near.
   bool (*pack)(const S* weights, const S* biases, size_t outputs, size_t inputs, S* forward, S* backward);
-  // Samples begin .. end - 1 of the batch, which need at most tile.panels panels. Adds to `gradient`; returns the sum of squared errors. False in
-  // `good` when a point is not of the grid.
+  // Samples begin .. end - 1 of the batch, which need at most tile.panels panels. Adds to `gradient`; returns the sum of squared errors. `good`
+  // becomes false when a point is not of the grid.
   double (*run)(const Network<S>& network, const Packed<S>& packed, const Batch<S>& batch, size_t begin, size_t end, const Tile<S>& tile, S* gradient,
                 bool& good);
   // Rows begin .. end - 1 of dimension t's share, to `share` + begin * width.

@@ -1,4 +1,4 @@
-// Cuts a batch into units of work, each with a sum of its own, hands them to threads, and adds the sums up.
+// Cuts a batch into units, each with a sum of its own, and these into tiles, hands them to threads, and adds the sums up.
 #include "train/step.h"
 
 #include <algorithm>
@@ -14,10 +14,11 @@
 namespace doh::train {
 namespace {
 
-// Units of work, and so gradients in memory: their number grows with the batch, but not beyond kUnitBytes where this leaves kFewestUnits. Eight are
-// few, as to write and add up a gradient costs about as much as ten samples; more threads share the tiles of each.
+// Units, and so gradients in memory: their number grows with the batch, but not beyond kUnitBytes, about, where this leaves kFewestUnits. Eight are
+// few, as to write and add up a gradient costs about as much as ten samples; threads that cannot share them evenly share their tiles, where these are
+// some and their gradients take kTilesBytes at most.
 constexpr size_t kMinUnits = 8, kMaxUnits = 64, kFewestUnits = 4;
-constexpr size_t kUnitBytes = size_t{64} << 20;
+constexpr size_t kUnitBytes = size_t{64} << 20, kTilesBytes = size_t{256} << 20;
 constexpr size_t kTileBytes = size_t{1} << 20;  // activations of one tile, about: they should fit the second cache
 // Samples of a tile. Adding up the vectors of a weight gradient costs about as much as 50 samples, so that large tiles pay for wide networks, cache
 // or not.
@@ -128,10 +129,12 @@ double step(const Kernel<S>& kernel, const Network<S>& net, const Batch<S>& batc
   }
   const Cut cuts = cut(net, batch.count, kernel.panel);
   const size_t numbers = net.count(), all_tiles = cuts.units * cuts.tiles;
-  // Where there are more threads than units, a tile has a sum of its own, if there is room; a unit's sum is the sum of these, as it is without.
-  const bool apart = threads > cuts.units && all_tiles * numbers <= kUnitBytes / sizeof(S);
+  // A tile has a sum of its own where threads gain an eighth by it; a unit's sum is the sum of these, as it is without.
+  const size_t hands = std::clamp<size_t>(threads, 1, kMaxThreads);
+  const size_t whole = (cuts.units + hands - 1) / hands * cuts.tiles, shared_out = (all_tiles + hands - 1) / hands;  // tiles of the busiest thread
+  const bool apart = shared_out * 8 <= whole * 7 && (!backward || all_tiles <= kTilesBytes / sizeof(S) / numbers);
   const size_t items = apart ? all_tiles : cuts.units, tiles_an_item = apart ? 1 : cuts.tiles;
-  const size_t workers = std::clamp<size_t>(threads, 1, std::min<size_t>(items, kMaxThreads));
+  const size_t workers = std::min(hands, items);
   const bool one = items == 1;
 
   // Shares pay where the batch is some times larger than all dimensions together.
@@ -182,7 +185,7 @@ double step(const Kernel<S>& kernel, const Network<S>& net, const Batch<S>& batc
   std::vector<double> errors(all_tiles);
   std::atomic<bool> all_good{true};
   for_each(width, items, [&](size_t item, unsigned thread) {
-    S* const sum = one ? gradient : sums + item * numbers;
+    S* const sum = !backward ? nullptr : one ? gradient : sums + item * numbers;
     if (backward) std::fill_n(sum, numbers, S{0});
     bool good = true;
     for (size_t t = item * tiles_an_item; t < (item + 1) * tiles_an_item; ++t) {

@@ -61,7 +61,7 @@ template <class S>
 struct Kernel;
 
 // Does what `batch` says. `gradient` (network.count() numbers: weights, biases, output biases), unless only outputs are wanted, is overwritten.
-// Returns the sum of squared errors, or 0. Pieces and the order of every sum depend on the batch and the kernel only, never on `threads`. Throws
+// Returns the sum of squared errors, or 0. The order of every sum depends on the batch and the kernel only, never on `threads`. Throws
 // BadPoint, and std::invalid_argument for more than kMaxDimensions tables.
 template <class S>
 double step(const Kernel<S>& kernel, const Network<S>& network, const Batch<S>& batch, S* gradient, unsigned threads);

@@ -223,6 +223,21 @@ def test_plain_pytorch_where_the_step_cannot_be(monkeypatch):
     assert torch.equal(outputs, plain_siren(case.inputs, case.weights, case.biases, case.output_bias))
 
 
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("lanes", [4, 8, 16])
+@pytest.mark.parametrize("first", [0, 3, 21])
+def test_what_is_no_number_hides_no_far_phase(kernel, lanes, first):
+    """Not in the same lane of the vector before, nor of the one after."""
+    inputs = np.ones((48, 1), np.float32)
+    for far, none in ((first, first + lanes), (first + lanes, first)):
+        inputs[:] = 1
+        inputs[far], inputs[none] = 3e8, np.nan
+        one, outputs = np.ones(1, np.float32), np.empty_like(inputs)
+        _train.forward(inputs, np.ones(2, np.float32), 0 * one[None], 0 * one, outputs, 1, kernel)
+        assert np.array_equal(np.isnan(outputs), np.isnan(inputs))
+        assert outputs[far, 0] == pytest.approx(np.sin(np.float64(inputs[far, 0])), abs=2e-7)
+
+
 # grids
 
 
@@ -270,6 +285,21 @@ def test_outputs_at_grid_points(kernel, shape, count):
         _train.grid_forward(points.numpy() + prod(shape), [table.numpy() for table in encoding.tables], *case.arrays(), outputs, 2, kernel)
 
 
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("bad", [0, 1234, 4999])
+@pytest.mark.parametrize("threads", [1, 2, 9, 64])
+def test_one_point_beyond_the_grid(kernel, bad, threads):
+    _, encoding, samples, case = grid_case((23, 41), 3, np.uint8)
+    tables, points = [table.numpy() for table in encoding.tables], np.arange(5000) % (23 * 41)
+    outputs, gradient = np.empty((5000, 3), np.float32), np.empty(sum(p.numel() for p in case.parameters), np.float32)
+    for point in (-1, 23 * 41):
+        points[bad] = point
+        with pytest.raises(IndexError, match="not of the grid"):
+            _train.grid_forward(points, tables, *case.arrays(), outputs, threads, kernel)
+        with pytest.raises(IndexError, match="not of the grid"):
+            _train.grid_step(points, tables, samples.numpy(), 0.0, 255.0, 1.0, *case.arrays(), gradient, threads, kernel)
+
+
 @pytest.mark.parametrize("importance", [None, torch.rand(6144, generator=torch.Generator().manual_seed(3)) * 3], ids=["all alike", "weighed"])
 def test_batch_gradient_is_the_eager_one(importance):
     target, encoding, samples, case = grid_case((64, 96), 3, np.uint8)
@@ -296,6 +326,21 @@ def test_results_do_not_depend_on_the_number_of_threads(kernel, batch):
         _train.backward(inputs, output_gradient, *case.arrays(), gradient, slope, threads, kernel)
         _train.forward(inputs, *case.arrays(), outputs, threads, kernel)
         results.add(gradient.tobytes() + slope.tobytes() + outputs.tobytes())
+    assert len(results) == 1
+
+
+@pytest.mark.parametrize("kernel", [*KERNELS, None])
+@pytest.mark.parametrize("batch", [1200, 3000, 20000])
+def test_results_on_a_grid_do_not_depend_on_the_number_of_threads(kernel, batch):
+    """Errors too; without a kernel's name in float64. Six threads cannot share eight units evenly, nor 40 without their tiles."""
+    dtype = np.float32 if kernel else np.float64
+    _, encoding, samples, case = grid_case((64, 96), 3, np.uint8)
+    points, tables = np.arange(batch) * 31 % 6144, [table.numpy().astype(dtype) for table in encoding.tables]
+    results = set()
+    for threads in (1, 3, 6, 8, 9, 40):
+        gradient = np.empty(sum(p.numel() for p in case.parameters), dtype)
+        error = _train.grid_step(points, tables, samples.numpy(), 0.0, 255.0, 1.0, *case.arrays(dtype), gradient, threads, kernel)
+        results.add((error, gradient.tobytes()))
     assert len(results) == 1
 
 

@@ -37,7 +37,7 @@ struct Vector {
   static void accumulate(Vec& sum, Vec a, Vec b) { __asm__("vfmadd231ps %2, %1, %0" : "+x"(sum) : "x"(a), "x"(b)); }
 
   static Vec magnitude(Vec a) { return _mm256_andnot_ps(set(-0.0f), a); }
-  static Vec larger(Vec a, Vec b) { return _mm256_max_ps(a, b); }
+  static Vec larger(Vec a, Vec b) { return _mm256_max_ps(b, a); }  // a where b is no number
   static bool any_beyond(Vec x, float limit) { return _mm256_movemask_ps(_mm256_cmp_ps(x, set(limit), _CMP_GT_OQ)) != 0; }
 
   static Vec reduce(Vec x, Vec quarters) { return _mm256_fnmadd_ps(quarters, set(-4.37113883e-8f), _mm256_fnmadd_ps(quarters, set(1.57079637f), x)); }

@@ -34,7 +34,7 @@ struct Vector {
   static void accumulate(Vec& sum, Vec a, Vec b) { __asm__("vfmadd231ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b)); }
 
   static Vec magnitude(Vec a) { return _mm512_abs_ps(a); }
-  static Vec larger(Vec a, Vec b) { return _mm512_max_ps(a, b); }
+  static Vec larger(Vec a, Vec b) { return _mm512_max_ps(b, a); }  // a where b is no number
   static bool any_beyond(Vec x, float limit) { return _mm512_cmp_ps_mask(x, set(limit), _CMP_GT_OQ) != 0; }
 
   static Vec reduce(Vec x, Vec quarters) { return _mm512_fnmadd_ps(quarters, set(-4.37113883e-8f), _mm512_fnmadd_ps(quarters, set(1.57079637f), x)); }

@@ -183,7 +183,7 @@ struct TileKernel {
   static bool locate(const Batch& batch, size_t begin, size_t samples, Places& places) {
     int64_t left[kPanel];
     for (size_t s = 0; s < samples; ++s) left[s] = batch.points[begin + s];
-    for (size_t t = batch.tables.size(); t-- > 0;) {
+    for (size_t t = batch.tables.size(); t-- > 1;) {
       const auto extent = static_cast<int64_t>(batch.tables[t].points);
       for (size_t s = 0; s < samples; ++s) {
         if (left[s] < 0) return false;
@@ -192,8 +192,11 @@ struct TileKernel {
         left[s] = rest;
       }
     }
-    for (size_t s = 0; s < samples; ++s)
-      if (left[s] != 0) return false;
+    const auto first = static_cast<int64_t>(batch.tables[0].points);
+    for (size_t s = 0; s < samples; ++s) {
+      if (left[s] < 0 || left[s] >= first) return false;
+      places[0][s] = static_cast<size_t>(left[s]);
+    }
     return true;
   }
 
@@ -231,7 +234,7 @@ struct TileKernel {
     });
   }
 
-  // They lie all over the signal, and are needed soon.
+  // The stored samples of a panel's points: they lie all over the signal, and are needed soon.
   static void fetch(const Batch& batch, size_t begin, size_t samples, size_t channels) {
     if (batch.samples == nullptr) return;
     const size_t bytes = channels * static_cast<size_t>(batch.type);
@@ -244,14 +247,18 @@ struct TileKernel {
     const auto* const stored = static_cast<const Stored*>(batch.samples);
     const S slope = 2 * batch.factor;
     double total = 0;
-    for (size_t c = 0; c < channels; ++c) {
+    S importance[kPanel] = {}, error[kPanel] = {};
+    for (size_t s = 0; s < samples; ++s) importance[s] = batch.importance == nullptr ? S{1} : batch.importance[begin + s];
+    for (size_t c = 0; c < channels; ++c) {  // loop by loop, so that the compiler has vectors for the second
       S* const row = outputs + c * kPanel;
+      for (size_t s = 0; s < samples; ++s) error[s] = static_cast<S>(stored[static_cast<size_t>(batch.points[begin + s]) * channels + c]);
+      for (size_t s = 0; s < kPanel; ++s) {
+        error[s] = row[s] - (error[s] - batch.low) / batch.top;
+        row[s] = slope * importance[s] * error[s];
+      }
       for (size_t s = 0; s < samples; ++s) {
-        const auto sample = static_cast<S>(stored[static_cast<size_t>(batch.points[begin + s]) * channels + c]);
-        const S error = row[s] - (sample - batch.low) / batch.top;
-        const S importance = batch.importance == nullptr ? S{1} : batch.importance[begin + s];
-        total += static_cast<double>(importance) * static_cast<double>(error) * static_cast<double>(error);
-        row[s] = slope * importance * error;
+        const auto e = static_cast<double>(error[s]);
+        total += static_cast<double>(importance[s]) * e * e;
       }
       for (size_t s = samples; s < kPanel; ++s) row[s] = 0;
     }
@@ -284,8 +291,10 @@ struct TileKernel {
         continue;
       }
       Places places;
-      good = locate(batch, at, samples(p), places);
-      if (!good) return 0;
+      if (!locate(batch, at, samples(p), places)) {
+        good = false;
+        return 0;
+      }
       fetch(batch, at, samples(p), net.channels);
       if (packed.shares == nullptr || batch.outputs == nullptr) encode(batch, places, samples(p), panel);
       if (packed.shares != nullptr) {

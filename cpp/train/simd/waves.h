@@ -29,8 +29,8 @@ struct Waves {
 
   // Of any phases.
   static void any(const float* phases, size_t vectors, float* sines, float* cosines) {
-    Vec most = V::magnitude(V::load(phases));
-    for (size_t v = 1; v < vectors; ++v) most = V::larger(most, V::magnitude(V::load(phases + v * V::kLanes)));
+    Vec most = V::set(0);
+    for (size_t v = 0; v < vectors; ++v) most = V::larger(most, V::magnitude(V::load(phases + v * V::kLanes)));
     if (V::any_beyond(most, V::kFar)) [[unlikely]]
       return doh::train::slow_waves(phases, vectors * V::kLanes, sines, cosines);
     near(phases, vectors, sines, cosines);

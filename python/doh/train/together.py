@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Hashable, Iterable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from doh.config import Config
 from doh.train.engine import device_of
@@ -141,8 +141,7 @@ def _train(members: list[Member], finish: Callable[[Training], T], give: Give[T]
 def _steps(left: list[Member], end: Callable[[Member, Exception], None]) -> None:
     """All steps; calls `end`, which takes it out of `left`, for what fails."""
     clock, task, training = time.monotonic, *left[0]
-    runs = [training.run for _, training in left if isinstance(training.run, Run)]
-    stack = Stack(runs, task.workers.threads) if len(left) > 1 else None
+    stack = Stack([cast(Run, training.run) for _, training in left], task.workers.threads) if len(left) > 1 else None
     now = clock()
     for _, each in left:
         each.begin(now)
