@@ -4,39 +4,17 @@ from __future__ import annotations
 
 import io
 import os
-import struct
-import tracemalloc
 import zlib
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from pictures import chunk, picture, png_header, read, save, tiff, write_tiff
 from PIL import Image, ImageOps, PngImagePlugin
 
 from doh import signals
 from doh.errors import EncodeError
-from doh.files import FileError
 from doh.signals import deep, images
-
-
-def picture(channels: int, dtype=np.uint8, size=(13, 17)) -> np.ndarray:
-    """Noise over the full range, both ends included."""
-    rng = np.random.default_rng(channels)
-    a = rng.integers(0, np.iinfo(dtype).max + 1, (*size, channels), dtype)
-    a[0, 0], a[-1, -1] = 0, np.iinfo(dtype).max
-    return a
-
-
-def read(path):
-    signal, warnings = signals.read_signal(path)
-    assert signal.kind == "image"
-    return signal.samples, warnings
-
-
-def save(path, mode="RGB", **options) -> Image.Image:
-    image = Image.fromarray(picture(3)).convert(mode)
-    image.save(path, **options)
-    return image
 
 
 @pytest.mark.parametrize("extension", [".png", ".PNG", ".tif", ".tiff"])
@@ -214,11 +192,6 @@ def test_16_bit_grey_of_both_byte_orders(tmp_path):
     assert np.array_equal(read(tmp_path / "c.tif")[0], rgb)
 
 
-def write_tiff(path, samples, **options) -> None:
-    tifffile = pytest.importorskip("tifffile")
-    tifffile.imwrite(path, samples, **{"metadata": None, "software": False, "photometric": "rgb" if samples.ndim > 2 else "minisblack", **options})
-
-
 @pytest.mark.parametrize(("order", "dtype"), [("<", np.uint8), ("<", np.uint16), (">", np.uint16)])  # big-endian of 8 bits Pillow does not know
 def test_bigtiff(tmp_path, order, dtype):
     for channels in (1, 3, 4):
@@ -305,23 +278,6 @@ def test_16_bit_colour_in_tiff_with_metadata(tmp_path):
     assert np.array_equal(images._turn(a, (6, 6)), a)
 
 
-def test_directories_that_lead_in_a_circle(tmp_path):
-    """300 directories, the last of which names the second as the next."""
-    a = picture(3, np.uint16, (4, 4))
-    data = bytearray(tiff(a.astype("<u2").tobytes()))
-    (first,) = struct.unpack_from("<I", data, 4)
-    directory = data[first:-4]
-    ends = [len(data) - 4]
-    for _ in range(299):
-        data[ends[-1] : ends[-1] + 4] = struct.pack("<I", len(data))
-        ends.append(len(data) + len(directory))
-        data += directory + bytes(4)
-    data[ends[-1] :] = struct.pack("<I", ends[0] + 4)
-    (tmp_path / "a.tif").write_bytes(data)
-    samples, warnings = read(tmp_path / "a.tif")
-    assert np.array_equal(samples, a) and warnings == [f"{tmp_path}/a.tif: only the first of 300 frames is kept"]
-
-
 @pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
 @pytest.mark.parametrize("interlace", [False, True])
 def test_transparent_grey_of_every_depth(tmp_path, bits, interlace):
@@ -338,91 +294,6 @@ def test_transparent_grey_of_every_depth(tmp_path, bits, interlace):
         assert warnings[-1] == f"{tmp_path}/a.png: the transparent colour converted to an alpha channel"
 
 
-def chunk(name: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-
-def png_header(width: int, height: int, bits: int = 8, colour: int = 2) -> bytes:
-    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
-
-
-@pytest.mark.parametrize("bits", [8, 16])
-def test_decompression_bomb(tmp_path, bits):
-    (tmp_path / "a.png").write_bytes(png_header(100_000, 100_000, bits))
-    with pytest.raises(EncodeError, match=r"a.png: the picture claims more than .* pixels"):
-        read(tmp_path / "a.png")
-
-
-def tiff(data: bytes, **changes: int | tuple[int, ...]) -> bytes:
-    """A little-endian TIFF file of 4 x 4 16-bit RGB pixels with its data in one strip; tags by their numbers: t259=8."""
-    tags: dict[str, int | tuple[int, ...]] = {"t256": 4, "t257": 4, "t258": (16, 16, 16), "t259": 1, "t262": 2, "t273": 8, "t277": 3, "t278": 4, "t284": 1}
-    body, rows = bytearray(b"II*\0" + bytes(4) + data), b""
-    for name, value in sorted({**tags, "t279": len(data), **changes}.items()):
-        if isinstance(value, int):
-            rows += struct.pack("<HHII", int(name[1:]), 4, 1, value)
-        else:
-            rows += struct.pack("<HHII", int(name[1:]), 4, len(value), len(body))
-            body += struct.pack(f"<{len(value)}I", *value)
-    body[4:8] = struct.pack("<I", len(body))
-    return bytes(body + struct.pack("<H", len(rows) // 12) + rows + bytes(4))
-
-
-def refused_in_little_memory(path, message: str) -> None:
-    tracemalloc.start()
-    try:
-        with pytest.raises(EncodeError, match=message):
-            read(path)
-        assert tracemalloc.get_traced_memory()[1] < 8e6
-    finally:
-        tracemalloc.stop()
-
-
-def test_16_bit_data_that_unpacks_to_too_much(tmp_path):
-    """50 MB of zeros as the data of 16 pixels: refused before they are made."""
-    read_first(tmp_path)
-    zeros = zlib.compress(bytes(50_000_000), 1)
-    header = struct.pack(">IIBBBBB", 4, 4, 16, 2, 0, 0, 0)
-    parts = b"".join(chunk(b"IDAT", zeros[at : at + 9000]) for at in range(0, len(zeros), 9000))
-    for name, data in [("a.png", zeros), ("b.png", b"")]:
-        (tmp_path / name).write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + (chunk(b"IDAT", data) if data else parts) + chunk(b"IEND", b""))
-        refused_in_little_memory(tmp_path / name, f"{name}: its data unpacks to more than the 111 bytes that its samples take")
-    for name, data in [
-        ("a.tif", tiff(zeros, t259=8)),
-        ("b.tif", tiff(zeros, t259=32946)),
-        ("c.tif", tiff(b"\x81\0" * 100_000, t259=32773)),
-        ("d.tif", tiff(zeros, t259=8, t278=1, t273=(8,) * 4, t279=(100, 100, 100, 60000))),
-    ]:
-        (tmp_path / name).write_bytes(data)
-        refused_in_little_memory(tmp_path / name, f"{name}: a strip or tile of it unpacks to more than the {24 if name[0] == 'd' else 96} bytes")
-    tile = {"t322": 1 << 20, "t323": 1 << 20, "t324": 8, "t325": len(zeros)}
-    (tmp_path / "e.tif").write_bytes(tiff(zeros, t259=8, **tile))
-    refused_in_little_memory(tmp_path / "e.tif", "e.tif: a strip or tile of it claims more than")
-    (tmp_path / "f.tif").write_bytes(tiff(zeros, t259=8, t32997=30000))
-    refused_in_little_memory(tmp_path / "f.tif", "f.tif: 16-bit TIFF with RGB colours of 3 samples a pixel cannot be coded")
-
-
-def read_first(tmp_path) -> None:
-    """Imports what reads such files: modules are no part of what a file takes."""
-    for name in ("a.png", "a.tif"):
-        images.write_image(tmp_path / name, picture(3, np.uint16), "u16")
-        read(tmp_path / name)
-
-
-def test_16_bit_tiff_without_some_of_its_strips(tmp_path):
-    """They are not read as black, and no room is made for those of a picture that is not there."""
-    read_first(tmp_path)
-    raw = picture(3, np.uint16, (4, 4)).tobytes()
-    for changes in (
-        {"t278": 1, "t273": (8, 32, 56), "t279": (24, 24, 24)},
-        {"t278": 2, "t273": (8, 1 << 20), "t279": (48, 48)},
-        {"t257": 10_000_000, "t278": 10_000_000, "t279": 240_000_000},
-        {"t257": 10_000_000},
-    ):
-        (tmp_path / "a.tif").write_bytes(tiff(raw, **changes))
-        refused_in_little_memory(tmp_path / "a.tif", "a.tif: the image is damaged or cut short .strips or tiles of it are not there")
-
-
 def test_compressions_of_16_bit_tiff(tmp_path):
     a = picture(3, np.uint16, (4, 4))
     raw = a.astype("<u2").tobytes()
@@ -437,58 +308,6 @@ def test_compressions_of_16_bit_tiff(tmp_path):
         (tmp_path / "a.tif").write_bytes(tiff(raw, t259=code))
         with pytest.raises(EncodeError, match=f"16-bit TIFF with {name} compression cannot be read; save it uncompressed or with Deflate"):
             read(tmp_path / "a.tif")
-
-
-def test_not_images(tmp_path):
-    (tmp_path / "text.png").write_text("this is a letter, not a picture\n" * 20)
-    (tmp_path / "empty.png").touch()
-    with pytest.raises(EncodeError, match=r"text.png: not an image that can be read"):
-        read(tmp_path / "text.png")
-    with pytest.raises(EncodeError, match=r"empty.png: the file is empty"):
-        read(tmp_path / "empty.png")
-    with pytest.raises(FileError, match=r"cannot read .*none.png: No such file"):
-        read(tmp_path / "none.png")
-    with pytest.raises(EncodeError, match=r"the extension .txt is not one"):
-        read(tmp_path / "letter.txt")
-
-
-@pytest.mark.parametrize("extension", [".png", ".jpg", ".webp", ".tif", ".bmp"])
-def test_truncated_files(tmp_path, extension):
-    """Every length: an EncodeError of one line, or a complete picture when only the tail of the container is missing."""
-    path = tmp_path / f"a{extension}"
-    image = save(path)
-    data = path.read_bytes()
-    refused = 0
-    for length in range(0, len(data), max(1, len(data) // 60)):
-        path.write_bytes(data[:length])
-        try:
-            samples, _ = read(path)
-            assert samples.shape == (image.height, image.width, 3)
-        except EncodeError as error:
-            assert "\n" not in str(error)
-            refused += 1
-    assert refused >= 50
-
-
-@pytest.mark.parametrize(("extension", "channels"), [(".png", 3), (".png", 2), (".tif", 3), (".tif", 2)])
-def test_damaged_16_bit_files(tmp_path, extension, channels):
-    path = tmp_path / f"a{extension}"
-    images.write_image(path, picture(channels, np.uint16), "u16")
-    data = path.read_bytes()
-    for length in range(0, len(data), max(1, len(data) // 40)):
-        path.write_bytes(data[:length])
-        with pytest.raises(EncodeError):
-            read(path)
-    rng = np.random.default_rng(0)
-    for _ in range(150):
-        damaged = bytearray(data)
-        for at in rng.integers(0, len(data), 3):
-            damaged[at] ^= int(rng.integers(1, 256))
-        path.write_bytes(damaged)
-        try:
-            read(path)
-        except EncodeError as error:
-            assert "\n" not in str(error)
 
 
 def test_samples_that_cannot_be_coded(tmp_path):
