@@ -46,6 +46,17 @@ def test_the_papers_formula(changes):
     torch.testing.assert_close(found.double(), p, rtol=0, atol=1e-5)
 
 
+def test_a_parameter_without_a_gradient_is_an_error_that_changes_nothing():
+    with_one, without = tensors((3,), (4,))
+    parameters = [with_one.clone().requires_grad_(), without.clone().requires_grad_()]
+    optimiser = AdEMAMix([{"params": [p], **SETTINGS} for p in parameters])
+    parameters[0].grad = torch.ones(3)
+    with pytest.raises(ValueError, match="1 of the parameters have no gradient"):
+        optimiser.step()
+    assert torch.equal(parameters[0], with_one) and torch.equal(parameters[1], without)
+    assert not optimiser.state
+
+
 def test_without_the_slow_mean_it_is_adam():
     start = tensors((7, 3), (11,))
     found, _ = course(start, alpha=0.0)

@@ -1,25 +1,21 @@
-"""tools/experiment: definitions become cells, a killed run goes on without double work, records have their fields, reports say what the records say."""
+"""tools/experiment: definitions become cells, a killed run goes on without double work, records have their fields."""
 
 from __future__ import annotations
 
-import base64
 import bz2
 import json
 import os
-import re
 import signal as signals
 import subprocess
 import sys
 import time
 from dataclasses import replace
-from importlib.machinery import SourceFileLoader
-from importlib.util import find_spec, module_from_spec, spec_from_loader
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import ctrl_c_after
-from PIL import Image
 
 import doh
 from doh import Signal
@@ -31,92 +27,17 @@ sys.path.insert(0, str(TOOLS))
 
 import _experiments  # noqa: E402
 from _experiments import config_of, cropped, load, names, read, reduced, with_images  # noqa: E402
-
-needs = {name: pytest.mark.skipif(not find_spec(name), reason=f"{name} not installed") for name in ("torch", "matplotlib", "scipy")}
-
-SIZES = """
-title = "Two sizes"
-about = "A plain network and a projected one."
-measure = "file"
-metric = "psnr"
-baseline = "plain"
-[[variants]]
-name = "plain"
-settings = { generator = "plain" }
-[[variants]]
-name = "projected"
-settings = { weights_per_latent = 2 }
-[quick]
-note = "tiny"
-signals = ["kodak/kodim01.png", "kodak/kodim02.png crop=20"]
-seeds = 2
-settings = { steps = 6 }
-grid = { bytes = [300] }
-[full]
-note = "larger"
-signals = ["kodak/kodim01.png"]
-seeds = 1
-settings = { steps = 60 }
-grid = { bytes = [300, 600] }
-"""
-ROUNDING = """
-title = "Rounding"
-about = "Levels."
-measure = "rounding"
-metric = "loss_4"
-plot = ["bits", "loss"]
-options = { levels = [8, 4] }
-[[variants]]
-name = "plain"
-settings = { generator = "plain", frequencies = 0 }
-[[variants]]
-name = "projected"
-settings = { latents = "50 %", frequencies = 3 }
-[[variants]]
-name = "signs"
-settings = { latents = 40, generator = "rademacher" }
-[quick]
-note = "tiny"
-signals = ["kodak/kodim01.png"]
-seeds = 1
-settings = { steps = 60 }
-grid = { target = [{ width = 8, depth = 2 }] }
-[full]
-note = "none"
-signals = []
-seeds = 1
-"""
+from experiment_cases import ROUNDING, SIZES, experiment_program, fill, needs, records, words  # noqa: E402
 
 
 @pytest.fixture
 def program():
-    loader = SourceFileLoader("experiment", str(TOOLS / "experiment"))
-    module = module_from_spec(spec_from_loader("experiment", loader))
-    loader.exec_module(module)
-    return module
+    return experiment_program()
 
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    (tmp_path / "kodak").mkdir()
-    (tmp_path / "defined").mkdir()
-    (tmp_path / "defined" / "sizes.toml").write_text(SIZES)
-    (tmp_path / "defined" / "rounding.toml").write_text(ROUNDING)
-    y, x = np.mgrid[0:24, 0:32]
-    for number in (1, 2):
-        samples = np.stack([127 + 80 * np.sin(x / (5 + number)), 5 * y + x, 4 * (31 - x)], -1)
-        Image.fromarray(samples.astype(np.uint8)).save(tmp_path / "kodak" / f"kodim0{number}.png")
-    read.cache_clear()
-    return tmp_path
-
-
-def words(folder: Path, command: str, name: str, *more: str) -> list[str]:
-    device = ["--device", "cpu", "--threads", "1"] if command == "run" else []
-    return [command, name, "--data", str(folder), "--out", str(folder / "out"), "--experiments", str(folder / "defined"), *device, *more]
-
-
-def records(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / "out" / "records.jsonl").read_text().splitlines()]
+    return fill(tmp_path)
 
 
 # Definitions
@@ -191,9 +112,9 @@ def test_signals(folder):
     assert cropped(samples, 2)[..., 0].tolist() == [[5, 6], [9, 10]]
     assert reduced(samples, 2)[..., 0].tolist() == [[2, 4], [10, 12]]  # 2.5, 4.5: halves go to the even
     assert read(folder, "kodak/kodim01.png crop=20 reduce=4").samples.shape == (5, 5, 3)
-    for words, text in (("kodak/kodim01.png half=2", "unknown option"), ("kodak/kodim09.png", "--data is to name")):
+    for named, text in (("kodak/kodim01.png half=2", "unknown option"), ("kodak/kodim09.png", "--data is to name")):
         with pytest.raises(doh.EncodeError, match=text):
-            read(folder, words)
+            read(folder, named)
     assert with_images(["kodak/kodim01.png reduce=2"], ["7", "kodim11"]) == ["kodak/kodim07.png reduce=2", "kodak/kodim11.png reduce=2"]
     assert with_images(["meshes/a.obj", "kodak/kodim01.png"], ["1", "kodim01", "1", "2"]) == ["kodak/kodim01.png", "kodak/kodim02.png"]  # each once
     with pytest.raises(doh.EncodeError, match="no images"):
@@ -462,141 +383,3 @@ def test_rademacher_projection():
     assert projection.flat(one).abs().unique().tolist() == pytest.approx([1 / 8])  # +-1 / sqrt(n)
     latents = torch.rand(64, generator=torch.Generator().manual_seed(1)) * 2 - 1
     assert projection.flat(latents).var() == pytest.approx(latents.square().mean().item(), rel=0.15)
-
-
-# Reports
-
-
-def record_by_hand(folder: Path, cell: _experiments.Cell, psnr: float, **results: float) -> None:
-    """A record of the cell, as if it had been measured."""
-    from _records import Records
-    from _runs import digest
-
-    (folder / "out").mkdir(exist_ok=True)
-    signal = read(folder, cell.signal)
-    config = _experiments.config_of(cell, signal)
-    found = _experiments.plan(signal, config)
-    record = {"width": found.target.width, "depth": found.target.depth, "frequencies": found.target.frequencies, "latents": found.latents}
-    record |= {"weights": found.target.weights, "parameters": found.latents + found.target.biases, "steps": 6, "processor_seconds": 1.0, "encoder": "e"}
-    record |= {"results": results or {"bytes": 290, "psnr": psnr}, **cell.definition, "encoder_settings": _experiments.kept(config), "file": "none"}
-    Records(folder / "out" / "records.jsonl").add(cell.key(digest(signal.samples.tobytes())), record)
-
-
-@needs["matplotlib"]
-@needs["scipy"]
-def test_report_from_records(program, folder, capsys):
-    """Records made by hand: means and intervals by the formula, differences seed by seed, and a page that needs no other file."""
-    experiment = load("sizes", "quick", folder=folder / "defined")
-    values = {("plain", 0): 20.0, ("plain", 1): 21.0, ("projected", 0): 22.0, ("projected", 1): 23.5}
-    for cell in experiment.cells:
-        if "crop" not in cell.signal:
-            record_by_hand(folder, cell, values[cell.variant, cell.seed])
-    assert program.main(words(folder, "report", "all")) == 0
-    text = capsys.readouterr().out
-    # two seeds: t(0.975, 1) = 12.706, s / sqrt(2) = half their difference
-    assert f"20.50 ± {12.7062 * 0.5:.2f}" in text and f"22.75 ± {12.7062 * 0.75:.2f}" in text
-    assert f"| projected, bytes 300 | +2.25 ± {12.7062 * 0.25:.2f} | - | +2.25 |" in text
-    assert "4 measurements, 4 not there yet" in text
-    assert (folder / "out" / "sizes-quick.md").read_text() == text.rstrip("\n") + "\n"
-    html = (folder / "out" / "all-quick.html").read_text()
-    sources = re.findall(r'src="([^"]*)"', html)
-    assert sources and all(source.startswith("data:image/png;base64,") for source in sources) and "<link" not in html and "http" not in html
-    assert base64.b64decode(sources[0].split(",")[1]) == (folder / "out" / "sizes-quick.png").read_bytes()
-    # a record of other settings does not count, nor one of a network that the planner would not choose today
-    lines = (folder / "out" / "records.jsonl").read_text()
-    for old in ("omega", "width", "depth", "frequencies", "latents"):
-        (folder / "out" / "records.jsonl").write_text(re.sub(rf'("{old}": )\d', r"\g<1>91", lines))
-        assert program.main(words(folder, "report", "sizes")) == 1 and "nothing to report" in capsys.readouterr().err, old
-    (folder / "out" / "records.jsonl").write_text(lines.replace('"width": ', '"breadth": '))  # of an older program that did not say it
-    assert experiment.cells and program._known(program._records(folder / "out", repair=False), experiment.cells[0], folder)
-
-
-@needs["matplotlib"]
-@needs["scipy"]
-def test_report_of_rounding(program, folder, capsys):
-    """What docs/paper.md has tables of: losses, quality at the memory of each number of bits, means over signals with their own interval, BZIP2 over all."""
-    text = ROUNDING.replace('signals = ["kodak/kodim01.png"]', 'signals = ["kodak/kodim01.png", "kodak/kodim02.png"]').replace("seeds = 1", "seeds = 2", 1)
-    (folder / "defined" / "rounding.toml").write_text(text)
-    for cell in load("rounding", "quick", folder=folder / "defined").cells:
-        if cell.variant == "plain" or (cell.variant, cell.signal, cell.seed) == ("projected", "kodak/kodim01.png", 0):
-            number, loss = int(cell.signal[11:13]), 2.0 * int(cell.signal[11:13]) + cell.seed  # 2 and 3, 4 and 5
-            floats = {"psnr_float": 30.0, "bpp_float": 4.0, "psnr_8": 29.75, "loss_8": 0.25, "bpp_8": 1.0, "bzip2_8": 1.25}
-            record_by_hand(folder, cell, 0, **floats, psnr_4=30 - loss, loss_4=loss, bpp_4=0.5, bzip2_4=0.75 + 0.1 * number)
-    assert program.main(words(folder, "report", "rounding")) == 0
-    text = capsys.readouterr().out
-    name = "plain, width 8, depth 2"
-    assert f"| {name} | 8 x 2 | 104 | 104 | 123 | 30.00 ± 0.00 | 0.25 ± 0.00 | 2.50 ± {12.7062 * 0.5:.2f} |" in text
-    assert f"| {name} | 29.75 ± 0.00 at 1.00 | 27.50 ± {12.7062 * 0.5:.2f} at 0.500 |" in text
-    means = text.partition("## Means over signals")[2].partition("##")[0]
-    assert f"| {name} | 123 | 30.00 ± 0.00 | 0.25 ± 0.00 | 3.50 ± {12.7062 * 1:.2f} |" in means and "projected" not in means  # which lacks a signal
-    assert "| 8 | 1.25 | 1.25 | 1.25 |" in text and "| 4 | 0.85 | 0.89 | 0.95 |" in text
-
-
-def test_lines_of_a_plot(folder):
-    """One for each network where the axis has the levels of rounding, or Algorithm 1's parameters; else one for each variant, through the grid."""
-    from _experiment_report import _lines
-
-    cells = [_experiments.Cell("a", (("width", width),), "s", 0, "rounding", {}, {}) for width in (8, 16)]
-    psnr = {"psnr_8": 30.0, "psnr_4": 20.0, "psnr_float": 31.0}
-    levels = [(cell, {"results": {**psnr, "bpp_8": size, "bpp_4": size / 2}}) for cell, size in zip(cells, (1.0, 1.5))]
-    assert list(_lines(levels, "bits", "psnr")) == [[(0.5, [20.0]), (1.0, [30.0])], [(0.75, [20.0]), (1.5, [30.0])]]
-    files = [(cell, {"results": {"bytes": size, "psnr": 30.0}, "parameters": 9}) for cell, size in zip(cells, (700, 600))]
-    assert list(_lines(files, "bytes", "psnr")) == [[(600, [30.0]), (700, [30.0])]]
-    assert list(_lines(files, "parameters", "psnr")) == [[(9, [30.0]), (9, [30.0])]]
-    point = {"mlp": 25.0, "mlp_parameters": 90, "tuned_25": 20.0, "parameters_25": 30, "tuned_50": 22.0, "parameters_50": 50}
-    distil = [(cells[0], {"results": point, "parameters": 90})]
-    assert list(_lines(distil, "parameters", "tuned")) == [[(30, [20.0]), (50, [22.0])]]
-    assert list(_lines(distil, "parameters", "mlp")) == [[(30, [25.0]), (50, [25.0]), (90, [25.0])]]
-
-
-def test_a_scale_may_have_a_plot_of_its_own(folder):
-    path = folder / "defined" / "sizes.toml"
-    path.write_text(SIZES.replace("[full]", '[full]\nplot = ["bpp", "psnr"]'))
-    assert [load("sizes", scale, folder=folder / "defined").plot for scale in ("quick", "full")] == [("bytes", "psnr"), ("bpp", "psnr")]
-
-
-@needs["matplotlib"]
-@needs["scipy"]
-def test_comparisons_are_made_at_one_point_of_the_grid(program, folder, capsys):
-    """A point that the baseline lacks is not compared with another of its points; one that it has alone stands for all. Seeds are counted in each table."""
-    path, grid = folder / "defined" / "sizes.toml", "grid = { bytes = [300] }"
-    path.write_text(SIZES.replace(grid, "grid = { bytes = [300, 600] }"))
-    values = {("plain", 300): 20, ("plain", 600): 25, ("projected", 300): 22, ("projected", 600): 26}
-
-    def fill(*lacking: tuple) -> str:
-        (folder / "out" / "records.jsonl").unlink(missing_ok=True)
-        for cell in load("sizes", "quick", folder=folder / "defined").cells:
-            place = cell.variant, dict(cell.point)["bytes"]
-            if (*place, cell.seed, "crop" in cell.signal) not in lacking:
-                record_by_hand(folder, cell, values[place] + cell.seed)
-        assert program.main(words(folder, "report", "sizes")) == 0
-        return capsys.readouterr().out
-
-    text = fill()
-    assert "| projected, bytes 300 | +2.00 ± 0.00 | +2.00" in text and "| projected, bytes 600 | +1.00 ± 0.00 | +1.00" in text
-    assert text.count("Means over 2 seeds.") == 2
-    text = fill(*(("plain", 300, seed, crop) for seed in (0, 1) for crop in (False, True)), ("plain", 600, 1, True))
-    assert "projected, bytes 300 |" not in text.partition("## Against plain")[2] and "| projected, bytes 600 | +1.00 ± 0.00 | +1.00 |" in text
-    assert text.count("Means over 2 seeds.") == 1 and text.count("Means over 1 to 2 seeds.") == 1
-    only = 'settings = { generator = "plain" }\ngrid = { bytes = [300] }'
-    path.write_text(SIZES.replace(grid, "grid = { bytes = [300, 600] }").replace('settings = { generator = "plain" }', only))
-    text = fill()
-    assert "| projected, bytes 300 | +2.00 ± 0.00 |" in text and "| projected, bytes 600 | +6.00 ± 0.00 |" in text
-
-
-@needs["matplotlib"]
-@needs["scipy"]
-def test_report_of_what_there_is(program, folder, capsys):
-    """An experiment whose signals are missing does not keep the others' reports back; a line that a run is writing at the moment is left as it is."""
-    (folder / "defined" / "earlier.toml").write_text(SIZES.replace("kodim01", "kodim09"))
-    for cell in load("sizes", "quick", folder=folder / "defined").cells:
-        record_by_hand(folder, cell, 20)
-    path = folder / "out" / "records.jsonl"
-    with open(path, "ab") as stream:
-        stream.write(b'{"key": "cut sh')
-    before = path.read_bytes()
-    assert program.main(words(folder, "report", "all")) == 0
-    printed = capsys.readouterr()
-    assert "earlier: no report: " in printed.err and "kodim09" in printed.err and "# Two sizes" in printed.out and (folder / "out" / "all-quick.html").exists()
-    assert path.read_bytes() == before and "1 line(s) cut short" in printed.err
-    assert program.main(words(folder, "report", "earlier")) == 1 and "kodim09" in capsys.readouterr().err

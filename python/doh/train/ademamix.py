@@ -82,16 +82,18 @@ class AdEMAMix:
 
     @torch.no_grad()
     def step(self) -> None:
-        """One step for all parameters, which have gradients and are at one step."""
+        """One step for all parameters, which are at one step. Raises ValueError, and changes nothing, where one has no gradient."""
+        if lacking := sum(p.grad is None for group in self.param_groups for p in group["params"]):
+            raise ValueError(f"{lacking} of the parameters have no gradient")
         if not self.state:
             self.start()
         for group in self.param_groups:
             params: list[Tensor] = group["params"]
+            gradients = [p.grad for p in params if p.grad is not None]
             states = [self.state[p] for p in params]
             for state in states:
                 state["step"] += 1
             of = factors(group, states[0]["step"])
-            gradients = [p.grad for p in params if p.grad is not None]
             means, squares, slow = ([state[name] for state in states] for name in MEANS)
             _decay(means, of.beta1, gradients, of.rest1)
             _decay(squares, of.beta2, torch._foreach_mul(gradients, gradients), of.rest2)
