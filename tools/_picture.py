@@ -64,9 +64,7 @@ def _best(picture: np.ndarray, budget: int, shrink: int, sampling: int) -> Jpeg 
     return Jpeg(name, found[1], samples, psnr(samples, picture, 255), found[2], seconds)
 
 
-def side_by_side(
-    picture: np.ndarray, shown: Sequence[tuple[str, np.ndarray, np.ndarray | None]], crop: tuple[int, int, int, int], zoom: int
-) -> Image.Image:
+def side_by_side(picture: np.ndarray, shown: Sequence[tuple[str, np.ndarray, np.ndarray | None]], crop: tuple[int, int, int, int], zoom: int) -> Image.Image:
     """One sheet: above the original and every (caption, samples, enlarged crop), below the square `crop` = x, y, width, height enlarged.
 
     A picture that has no enlarged crop of its own (None) is interpolated.

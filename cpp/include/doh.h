@@ -1,7 +1,7 @@
 /* doh.h: the decoder's C interface: info, decode, decode a box of any grid. docs/format.md defines the bytes.
  *
- * The caller owns all memory; no function allocates, throws, keeps state or touches a file. Every function may be called from several threads at once.
- * Results are the same bits on every machine. Functions return DOH_OK (0) or a negative error; on an error nothing in `dst` may be relied on.
+ * The caller owns all memory; no function allocates, throws, keeps state or touches a file. Every function may be called from several threads at
+ * once. Results are the same bits on every machine. Functions return DOH_OK (0) or a negative error; on an error nothing in `dst` may be relied on.
  *
  *     doh_info info;
  *     int e = doh_read_info(data, size, NULL, &info);                  checks everything but the codes; info.samples_bytes is the size of the result
@@ -34,35 +34,34 @@ extern "C" {
 #endif
 
 /* One list of errors: X(name, number, text). Numbers are never reused. */
-#define DOH_ERRORS(X)                                                              \
-  X(OK, 0, "no error")                                                             \
-  X(TRUNCATED, -1, "the data ends before the header does")                         \
-  X(BAD_MAGIC, -2, "this is not a .doh file")                                      \
-  X(BAD_VERSION, -3, "a format version that this decoder does not know")           \
-  X(BAD_CHECKSUM, -4, "the file's checksum does not match: it is damaged")         \
-  X(BAD_VARINT, -5, "a variable-length integer is malformed")                      \
-  X(BAD_SIGNAL, -6, "unknown signal kind, sample type or number of dimensions")    \
-  X(BAD_SHAPE, -7, "a dimension of the signal is out of range")                    \
-  X(BAD_NETWORK, -8, "width, depth or encoding of the network is out of range")    \
-  X(BAD_GENERATOR, -9, "unknown generator or number of latents out of range")      \
-  X(BAD_SCALE, -10, "a scale or a flag is out of range")                           \
-  X(BAD_CODES, -11, "the entropy-coded codes are malformed")                       \
-  X(BAD_SAMPLES, -12, "the decoded samples do not match the file's checksum")      \
-  X(LIMIT_SAMPLES, -20, "more samples than the limit allows")                      \
-  X(LIMIT_LATENTS, -21, "more latents than the limit allows")                      \
-  X(LIMIT_WEIGHTS, -22, "more weights than the limit allows")                      \
-  X(LIMIT_WORK, -23, "more work than the limit allows")                            \
-  X(LIMIT_MEMORY, -24, "more workspace than the limit allows")                     \
-  X(BAD_ARGUMENT, -30, "an argument is null or out of range")                      \
-  X(BUFFER_TOO_SMALL, -31, "the output buffer is too small")                       \
-  X(WORKSPACE_TOO_SMALL, -32, "the workspace is too small")                        \
+#define DOH_ERRORS(X)                                                           \
+  X(OK, 0, "no error")                                                          \
+  X(TRUNCATED, -1, "the data ends before the header does")                      \
+  X(BAD_MAGIC, -2, "this is not a .doh file")                                   \
+  X(BAD_VERSION, -3, "a format version that this decoder does not know")        \
+  X(BAD_CHECKSUM, -4, "the file's checksum does not match: it is damaged")      \
+  X(BAD_VARINT, -5, "a variable-length integer is malformed")                   \
+  X(BAD_SIGNAL, -6, "unknown signal kind, sample type or number of dimensions") \
+  X(BAD_SHAPE, -7, "a dimension of the signal is out of range")                 \
+  X(BAD_NETWORK, -8, "width, depth or encoding of the network is out of range") \
+  X(BAD_GENERATOR, -9, "unknown generator or number of latents out of range")   \
+  X(BAD_SCALE, -10, "a scale or a flag is out of range")                        \
+  X(BAD_CODES, -11, "the entropy-coded codes are malformed")                    \
+  X(BAD_SAMPLES, -12, "the decoded samples do not match the file's checksum")   \
+  X(LIMIT_SAMPLES, -20, "more samples than the limit allows")                   \
+  X(LIMIT_LATENTS, -21, "more latents than the limit allows")                   \
+  X(LIMIT_WEIGHTS, -22, "more weights than the limit allows")                   \
+  X(LIMIT_WORK, -23, "more work than the limit allows")                         \
+  X(LIMIT_MEMORY, -24, "more workspace than the limit allows")                  \
+  X(BAD_ARGUMENT, -30, "an argument is null or out of range")                   \
+  X(BUFFER_TOO_SMALL, -31, "the output buffer is too small")                    \
+  X(WORKSPACE_TOO_SMALL, -32, "the workspace is too small")                     \
   X(UNKNOWN_KERNEL, -33, "no such kernel on this machine")
 
 enum doh_error {
 #define DOH_X(name, number, text) DOH_##name = number,
   DOH_ERRORS(DOH_X)
 #undef DOH_X
-  DOH_OK_ = 0
 };
 
 enum doh_signal { DOH_ARRAY = 0, DOH_IMAGE = 1, DOH_OCCUPANCY = 2, DOH_AUDIO = 3, DOH_VOLUME = 4, DOH_VIDEO = 5 };
@@ -79,8 +78,8 @@ typedef struct doh_options {
   uint64_t reserved[8];
 } doh_options;
 
-/* What a header says. Version 1 holds one network; version 2, a mosaic, one for each of several boxes of the signal: then width and depth are the largest
- * of any network, latents and weights sums over all, and flags and shifts 0. */
+/* What a header says. Version 1 holds one network; version 2, a mosaic, one for each of several boxes of the signal: then width and depth are the
+ * largest of any network, latents and weights sums over all, and flags and shifts 0. */
 typedef struct doh_info {
   uint32_t version;             /* of the file */
   uint32_t signal, sample_type; /* enum doh_signal, enum doh_sample_type */

@@ -106,9 +106,7 @@ def log_spectral_distance(a: np.ndarray, b: np.ndarray, top: float) -> float:
     if a.shape != b.shape or a.ndim != 2:
         raise ValueError(f"two sounds of one shape (frames, channels) are needed, not {a.shape} and {b.shape}")
     distances = [
-        np.sqrt(((x - y) ** 2).mean(1))
-        for channel in range(a.shape[1])
-        for x, y in zip(_log_spectra(a[:, channel], top), _log_spectra(b[:, channel], top))
+        np.sqrt(((x - y) ** 2).mean(1)) for channel in range(a.shape[1]) for x, y in zip(_log_spectra(a[:, channel], top), _log_spectra(b[:, channel], top))
     ]
     return float(np.concatenate(distances).mean())
 

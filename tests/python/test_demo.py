@@ -141,7 +141,7 @@ def test_an_activated_environment_does_not_delete_itself(tmp_path):
     (tmp_path / "tools").mkdir()
     (tmp_path / "cpp").mkdir()
     shutil.copy(ROOT / "tools" / "_env.py", tmp_path / "tools")
-    (tmp_path / "pyproject.toml").write_text('[build-system]\nrequires = []\n[project]\ndependencies = []\n[project.optional-dependencies]\ndev = []\n')
+    (tmp_path / "pyproject.toml").write_text("[build-system]\nrequires = []\n[project]\ndependencies = []\n[project.optional-dependencies]\ndev = []\n")
     (tmp_path / "prepare.py").write_text(PREPARE)
 
     def prepare(python: str | Path) -> str:

@@ -287,5 +287,3 @@ def test_reading_meshes_imports_no_torch(tmp_path):
     write_obj(tmp_path / "a.obj", CUBE, CUBE_FACES)
     script = "import sys, doh.signals\ndoh.signals.read_signal(sys.argv[1], grid=8)\nassert not {'torch', 'skimage'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", script, tmp_path / "a.obj"], check=True, timeout=60)
-
-

@@ -16,9 +16,7 @@ from doh.signals.surface import surface
 
 CUBE = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], float)
 #: Two triangles a side, their order and their sense mixed up: inside does not depend on them.
-CUBE_FACES = np.array(
-    [[0, 1, 3], [0, 2, 3], [4, 5, 7], [6, 4, 7], [0, 1, 5], [4, 0, 5], [2, 3, 7], [2, 6, 7], [0, 2, 6], [0, 4, 6], [1, 3, 7], [1, 5, 7]]
-)
+CUBE_FACES = np.array([[0, 1, 3], [0, 2, 3], [4, 5, 7], [6, 4, 7], [0, 1, 5], [4, 0, 5], [2, 3, 7], [2, 6, 7], [0, 2, 6], [0, 4, 6], [1, 3, 7], [1, 5, 7]])
 OCTAHEDRON = np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]], float)
 OCTAHEDRON_FACES = np.array([[a, b, c] for a in (0, 1) for b in (2, 3) for c in (4, 5)])
 

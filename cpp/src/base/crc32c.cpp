@@ -33,8 +33,8 @@ uint32_t crc32c(std::span<const uint8_t> data, uint32_t crc) {
   while (data.size() >= 8) {
     const uint8_t* p = data.data();
     const uint32_t low = crc ^ (uint32_t{p[0]} | uint32_t{p[1]} << 8 | uint32_t{p[2]} << 16 | uint32_t{p[3]} << 24);
-    crc = kTables[7][low & 255] ^ kTables[6][low >> 8 & 255] ^ kTables[5][low >> 16 & 255] ^ kTables[4][low >> 24] ^ kTables[3][p[4]] ^ kTables[2][p[5]] ^
-          kTables[1][p[6]] ^ kTables[0][p[7]];
+    crc = kTables[7][low & 255] ^ kTables[6][low >> 8 & 255] ^ kTables[5][low >> 16 & 255] ^ kTables[4][low >> 24] ^ kTables[3][p[4]] ^
+          kTables[2][p[5]] ^ kTables[1][p[6]] ^ kTables[0][p[7]];
     data = data.subspan(8);
   }
   for (const uint8_t byte : data) crc = crc >> 8 ^ kTables[0][(crc ^ byte) & 255];

@@ -10,8 +10,8 @@ using Status = int;
 }  // namespace doh
 
 // Returns the status of `expr` from the calling function unless it is DOH_OK.
-#define DOH_TRY(expr)                                                                                      \
-  do {                                                                                                     \
+#define DOH_TRY(expr)                                                                                 \
+  do {                                                                                                \
     if (const ::doh::Status doh_try_status = (expr); doh_try_status != DOH_OK) return doh_try_status; \
   } while (0)
 

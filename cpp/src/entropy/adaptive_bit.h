@@ -24,9 +24,9 @@ class AdaptiveBit {
 };
 
 // The models of one group of codes, and the bounds of its code words.
-inline constexpr uint32_t kBuckets = 24;      // buckets with adaptive bits of their own
-inline constexpr uint32_t kMaxEscape = 15;    // bits after the escape
-inline constexpr uint32_t kMaxCode = 32767;   // m: the code or -1 - code
+inline constexpr uint32_t kBuckets = 24;     // buckets with adaptive bits of their own
+inline constexpr uint32_t kMaxEscape = 15;   // bits after the escape
+inline constexpr uint32_t kMaxCode = 32767;  // m: the code or -1 - code
 
 struct CodeModels {
   std::array<AdaptiveBit, kBuckets> more, negative;

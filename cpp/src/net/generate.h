@@ -62,8 +62,8 @@ inline constexpr size_t kDenseGroup = 128;  // codes are padded with zeros to a 
 
 constexpr size_t padded_codes(size_t latents) { return (latents + kDenseGroup - 1) / kDenseGroup * kDenseGroup; }
 
-// The codes in the order in which a kernel with `blocks` Philox counters a vector meets their matrix entries (simd/dense.h); 0 leaves them in their own order.
-// Returns the sum of all codes.
+// The codes in the order in which a kernel with `blocks` Philox counters a vector meets their matrix entries (simd/dense.h); 0 leaves them in their
+// own order. Returns the sum of all codes.
 int64_t prepare_codes(std::span<const int16_t> latents, size_t blocks, std::span<int16_t> prepared);
 
 // Prepared codes and what goes with them.

@@ -31,7 +31,7 @@ struct Kernel {
   size_t dense_blocks;  // for prepare_codes
 };
 
-#define DOH_KERNEL(name, condition, dense, blocks)                 \
+#define DOH_KERNEL(name, condition, dense, blocks)           \
   void forward_##name(const Network& net, const Tile& tile); \
   int64_t dense_sum_##dense(const DenseRow& row, const int16_t* codes, size_t count);
 #include "net/kernels.inc"

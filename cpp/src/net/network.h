@@ -12,8 +12,8 @@ namespace doh {
 // Views into the workspace.
 struct Network {
   const Header* header;
-  std::span<const int16_t> weights;   // D, layer by layer, row-major, in [-32767, 32767]
-  std::span<const uint32_t> biases;   // depth * width phases (2^32 to a turn), then one for each channel; int32 modulo 2^32
+  std::span<const int16_t> weights;  // D, layer by layer, row-major, in [-32767, 32767]
+  std::span<const uint32_t> biases;  // depth * width phases (2^32 to a turn), then one for each channel; int32 modulo 2^32
 };
 
 struct Layer {

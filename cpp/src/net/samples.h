@@ -15,7 +15,10 @@ struct SampleRule {
   int64_t offset;
 
   explicit SampleRule(const Header& h)
-      : one(int64_t{1} << (15 + h.scale(h.depth).q)), top(h.top()), fraction_bits(15 + h.scale(h.depth).q), offset(h.sample_type == DOH_S16 ? -32768 : 0) {}
+      : one(int64_t{1} << (15 + h.scale(h.depth).q)),
+        top(h.top()),
+        fraction_bits(15 + h.scale(h.depth).q),
+        offset(h.sample_type == DOH_S16 ? -32768 : 0) {}
 
   // The sample's 16 bits (two's complement), or 8 of them.
   uint16_t operator()(int32_t y) const {

@@ -72,9 +72,7 @@ def scale_for(shape: tuple[int, ...], points: int, scale: str, crop: str | None)
     return str(Fraction(points, max(shape)))
 
 
-def write_mesh(
-    output: Path, data: bytes, shape: tuple[int, ...], grid: tuple[int, ...], threads: int, limits: dict[str, int] | None
-) -> tuple[int, int]:
+def write_mesh(output: Path, data: bytes, shape: tuple[int, ...], grid: tuple[int, ...], threads: int, limits: dict[str, int] | None) -> tuple[int, int]:
     """Writes the surface of occupancy on a grid, decoded as the surface needs it; the stored grid as a whole, because only that has a checksum.
 
     Returns the numbers of vertices and triangles. Raises DohError, EncodeError, FileError.

@@ -29,9 +29,7 @@ def export(source: Path, output: Path, kind: str, points: bool, threads: int | N
         print(f"{size}; {report.psnr:.2f} dB from the exact decode over {report.checked:,} points")
 
 
-def decode(
-    source: Path, output: Path, scale: str, crop: str | None, threads: int | None, points: int | None, rate: int | None, provider: str
-) -> None:
+def decode(source: Path, output: Path, scale: str, crop: str | None, threads: int | None, points: int | None, rate: int | None, provider: str) -> None:
     """As `doh decode` of the .doh file, by ONNX Runtime."""
     model, threads = read_bytes(source), threads or all_cores()
     about = describe(open_session(model, provider, threads))

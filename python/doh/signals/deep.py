@@ -262,7 +262,5 @@ def write(stream: io.BytesIO, samples: np.ndarray, name: str) -> None:
         extra = ["unassalpha"] if channels in (2, 4) else None
         kind = "minisblack" if channels == 2 else "rgb"
         file = tifffile.TiffWriter(stream)
-        file.write(
-            samples, photometric=kind, planarconfig="contig", extrasamples=extra, compression="zlib", predictor=True, metadata=None, software=False
-        )
+        file.write(samples, photometric=kind, planarconfig="contig", extrasamples=extra, compression="zlib", predictor=True, metadata=None, software=False)
         file.close()

@@ -56,9 +56,7 @@ class GroupGradient:
         }
         self.step = FirstThatRuns([(name, makers[name]) for name in steps])
 
-    def __call__(
-        self, points: Tensor, weights: Tensor, biases: Tensor, output_bias: Tensor, importance: Tensor | None = None
-    ) -> tuple[Tensor, list[Tensor]]:
+    def __call__(self, points: Tensor, weights: Tensor, biases: Tensor, output_bias: Tensor, importance: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
         """Losses (S,), and their gradients for weights (S, D), biases (S, depth, width) and output biases (S, channels), all float32.
 
         points: row-major numbers of grid points, int64 (S, batch); importance: what the squared errors of each count, float32 (S, batch), without it 1.

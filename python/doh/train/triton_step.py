@@ -239,9 +239,7 @@ class TritonGroup:
         self.sizes = [target.weights, target.depth * target.width, target.channels, 1]
         self.kept: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def __call__(
-        self, points: Tensor, weights: Tensor, biases: Tensor, output_bias: Tensor, importance: Tensor | None = None
-    ) -> tuple[Tensor, list[Tensor]]:
+    def __call__(self, points: Tensor, weights: Tensor, biases: Tensor, output_bias: Tensor, importance: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
         """Losses (S,), and their gradients for weights (S, D), biases (S, depth, width) and output biases (S, channels), all float32.
 
         points: row-major numbers of grid points, int64 (S, batch), which are not checked; importance: what the squared errors of each count, float32

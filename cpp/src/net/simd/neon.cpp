@@ -1,4 +1,5 @@
-// NEON: activations unit-major as in the scalar kernel, a weight in a lane of a register, widening multiply-adds. Part of every aarch64: no target region needed.
+// NEON: activations unit-major as in the scalar kernel, a weight in a lane of a register, widening multiply-adds. Part of every aarch64: no target
+// region needed.
 #include "net/kernels.h"
 
 #if defined(__aarch64__)
