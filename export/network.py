@@ -3,10 +3,11 @@
 Activations are laid out (units, points), so that a bias is one number for each contiguous row.
 
 Exactness rests on one rule: every intermediate number is an integer, or one over a power of two, that its dtype holds exactly. Then no fusion, order
-of sums, number of threads or processor can change it. Three consequences:
+of sums, number of threads or processor can change it. Four consequences:
 
 * Matrix products are float64: sums of 1024 products of 16-bit integers stay below 2^41.
 * A phase is floor((acc * 2^(17-q) + b) / 2^16) modulo 2^16. The bias is floored to a multiple of 2^(1-q) beforehand, which changes no floor.
+* The encoding's phases X f / 2^28 are below 2^23 for powers of 1.4, so that with what is added to them 52 bits hold them; for octaves f is a power of two.
 * Shifts are divisions of non-negative integers: ONNX's integer Div truncates, so offsets are added before and taken off later, in the next layer's bias.
 """
 
@@ -24,7 +25,7 @@ from doh.model import TOP, QuantModel, Target, ladder_multipliers
 OUTPUT_TYPE = {"u1": np.uint8, "u8": np.uint8, "u16": np.uint16, "s16": np.int16}
 #: What `wave` adds to a sine to keep it positive.
 LIFT = 1 << 15
-#: Added to a phase to keep it positive where it fits int32.
+#: No more is added to a phase to keep it positive where it fits int32.
 OFFSET = 1 << 30
 
 
@@ -53,7 +54,7 @@ def wave() -> Function:
 
 
 def wave_of_near() -> Function:
-    """Phases x = p - 2^14 + OFFSET that lie in (0, 2^31), float64, to Wave.
+    """Phases x = p - 2^14 plus a multiple of 2^16 that lie in (0, 2^31), float64, to Wave.
 
     Truncation is the floor here, and the low 16 bits of it are s. The dimension that comes and goes costs nothing and is there on purpose: ONNX
     Runtime's elimination of chains of casts takes a cast to a narrow type and back for no change at all.
@@ -83,7 +84,10 @@ class Phase:
 
     @property
     def offset(self) -> float:
-        return float(OFFSET - (1 << 14) if self.near else 1 << 14)
+        """No larger than the bound asks for: phases of the encoding have up to 28 bits after the point, and float64 holds 53 in all."""
+        if not self.near:
+            return float(1 << 14)
+        return float((1 << max(16, int(self.bound + (1 << 14)).bit_length())) - (1 << 14))
 
     def sines(self, g: Graph, x: Value) -> Value:
         """Sines in Q15 plus LIFT, float64."""
