@@ -111,6 +111,8 @@ def run(
     about = describe(session)
     if (coordinates is not None) != (about.inputs == "points"):
         raise ValueError(f"this file takes {'coordinates' if about.inputs == 'points' else 'a grid'}")
+    if block is not None and block < 1:
+        raise ValueError(f"block is a number of points, at least 1, not {block}")
     feeds = {"block": np.array(block or (GPU_BLOCK if provider == "cuda" else BLOCK), np.int64)}
     if coordinates is not None:
         if coordinates.ndim != 2 or coordinates.shape[1] != len(about.shape) or coordinates.dtype != np.int32:
@@ -120,9 +122,9 @@ def run(
         bands = [{"coordinates": coordinates[at : at + BAND]} for at in range(0, len(coordinates), BAND)]
         total = len(coordinates)
     else:
-        grid = tuple(grid or about.shape)
-        offset = tuple(offset or (0,) * len(grid))
-        extent = tuple(extent or (g - o for g, o in zip(grid, offset)))
+        grid = tuple(grid) if grid is not None else about.shape
+        offset = tuple(offset) if offset is not None else (0,) * len(grid)
+        extent = tuple(extent) if extent is not None else tuple(g - o for g, o in zip(grid, offset))
         if not len(grid) == len(offset) == len(extent) == len(about.shape):
             raise ValueError(f"grid, offset and extent have {len(about.shape)} numbers each")
         if any(not (1 <= g < 1 << 31 and 0 <= o < o + e <= g) for g, o, e in zip(grid, offset, extent)):

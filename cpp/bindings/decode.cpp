@@ -1,4 +1,5 @@
 // Decoding into a caller's array.
+#include <chrono>
 #include <vector>
 
 #include "common.h"
@@ -50,6 +51,18 @@ struct Request {
   }
 };
 
+using Clock = std::chrono::steady_clock;
+
+// Whether a signal handler of Python raises, that of Ctrl-C above all. To ask takes the GIL: twenty times a second are enough.
+int interrupted(void* next) {
+  auto& due = *static_cast<Clock::time_point*>(next);
+  if (Clock::now() < due) return 0;
+  const nb::gil_scoped_acquire acquire;
+  const int raised = PyErr_CheckSignals();
+  due = Clock::now() + std::chrono::milliseconds(50);
+  return raised;
+}
+
 void check_region(const Bytes& data, const std::optional<nb::dict>& limits, const Tuple& grid, const Tuple& offset, const Tuple& extent) {
   Request(data, limits, grid, offset, extent, 1);
 }
@@ -61,6 +74,9 @@ void decode_into(const Bytes& data, const Samples& out, const std::optional<nb::
   if (out.nbytes() > request.samples) throw nb::value_error("out is larger than the decoded samples");
   request.options.kernel = kernel ? kernel->c_str() : nullptr;
   const auto workspace = buffer(request.workspace);
+  auto due = Clock::now() + std::chrono::milliseconds(50);
+  request.options.cancel = interrupted;
+  request.options.cancel_context = &due;
   int status = DOH_OK;
   {
     nb::gil_scoped_release release;
@@ -68,6 +84,7 @@ void decode_into(const Bytes& data, const Samples& out, const std::optional<nb::
                            : doh_decode_region(data.data(), data.size(), &request.options, &request.region, out.data(), out.nbytes(), workspace.get(),
                                                request.workspace);
   }
+  if (status == DOH_CANCELLED) throw nb::python_error();
   check(status);
 }
 
@@ -87,7 +104,9 @@ void bind_decode(nb::module_& m) {
                 ", threads: int = 1, kernel: str | None = None) -> None"),
         "Fills `out` (C-contiguous, box and channels, uint8, uint16 or int16 as the file's samples) with the decoded samples: the default grid, "
         "whose checksum is "
-        "compared, or the box offset, extent of a grid (tuples, one number for each dimension). Releases the GIL. Raises DohError.");
+        "compared, or the box offset, extent of a grid (tuples, one number for each dimension). Releases the GIL; in the main thread a signal "
+        "handler that "
+        "raises ends it. Raises DohError.");
   m.def("check_region", &check_region, nb::arg("data").noconvert(), nb::arg("limits") = nb::none(), nb::arg("grid") = nb::none(),
         nb::arg("offset") = nb::none(), nb::arg("extent") = nb::none(),
         nb::sig("def check_region(data: " DOH_BYTES ", " DOH_LIMITS ", " DOH_BOX ") -> None"),

@@ -62,13 +62,14 @@ struct Latents {
   std::unique_ptr<uint8_t[]> memory;
   std::optional<ModelSpace> space;
 
-  explicit Latents(const Bytes& data) {
+  Latents(const Bytes& data, const std::optional<nb::dict>& limits) {
     File file;
     check(read_file(span_of(data), file));
     if (file.version != kOneNetwork) check(DOH_BAD_VERSION);
     part = PartReader(file).part();
     const uint64_t bytes = workspace_bytes(file.sizes(), 1);
-    check(judge(file, Box{}, bytes, limits_of(nullptr)));
+    const doh_options options = options_of(limits);
+    check(judge(file, Box{}, bytes, limits_of(&options)));
     memory = buffer(static_cast<size_t>(bytes));
     Arena arena({memory.get(), static_cast<size_t>(bytes)});
     space.emplace(file.sizes(), arena);
@@ -78,8 +79,8 @@ struct Latents {
 
 // One array [fan_out, fan_in] for each layer, with value(layer, W_int) in it.
 template <class T, class Value>
-nb::list layer_arrays(const Bytes& data, Value&& value) {
-  const Latents latents(data);
+nb::list layer_arrays(const Bytes& data, const std::optional<nb::dict>& limits, Value&& value) {
+  const Latents latents(data, limits);
   const Header& h = latents.part.header;
   nb::list arrays;
   std::vector<T*> layers;
@@ -95,23 +96,24 @@ nb::list layer_arrays(const Bytes& data, Value&& value) {
     layers[layer][weight - start] = value(h.scale(layer), w_int);
   };
   const ModelSpace& space = *latents.space;
+  const Kernel* const kernel = find_kernel(nullptr);
+  if (kernel == nullptr) check(DOH_UNKNOWN_KERNEL);
+  const nb::gil_scoped_release release;
   if (h.generator == DOH_TIED) {
     generate_tied(h, space.latents, space.sort, sink);
   } else {
-    const Kernel* const kernel = find_kernel(nullptr);
-    if (kernel == nullptr) check(DOH_UNKNOWN_KERNEL);
     const int64_t sum = prepare_codes(space.latents, kernel->dense_blocks, space.prepared);
     generate_dense(h, {space.prepared, sum, kernel->dense_sum}, 0, h.weights(), sink);
   }
   return arrays;
 }
 
-nb::list weight_sums(const Bytes& data) {
-  return layer_arrays<int64_t>(data, [](const Scale&, int64_t w_int) { return w_int; });
+nb::list weight_sums(const Bytes& data, const std::optional<nb::dict>& limits) {
+  return layer_arrays<int64_t>(data, limits, [](const Scale&, int64_t w_int) { return w_int; });
 }
 
-nb::list integer_weights(const Bytes& data) {
-  return layer_arrays<int16_t>(data, [](const Scale& scale, int64_t w_int) { return scaled_weight(w_int, scale); });
+nb::list integer_weights(const Bytes& data, const std::optional<nb::dict>& limits) {
+  return layer_arrays<int16_t>(data, limits, [](const Scale& scale, int64_t w_int) { return scaled_weight(w_int, scale); });
 }
 
 Numpy<int16_t> sine() {
@@ -130,12 +132,13 @@ void bind_generate(nb::module_& m) {
         "The tied generator: (index int32 [weights], sign int8 [weights]); W_int = sign * codes[index].");
   m.def("dense_bytes", &dense_bytes, nb::arg("seed"), nb::arg("layer"), nb::arg("row"), nb::arg("rows"), nb::arg("latents"),
         "Rows row .. row + rows - 1 of a layer's dense matrix as bytes u, uint8 [rows, latents]; an entry is 2u - 255.");
-  m.def("weight_sums", &weight_sums, nb::arg("data").noconvert(),
-        nb::sig("def weight_sums(data: " DOH_BYTES ") -> list[numpy.typing.NDArray[numpy.int64]]"),
-        "W_int of a file of one network: for each layer int64 [fan_out, fan_in]. Raises DohError (BAD_VERSION: a mosaic).");
-  m.def("integer_weights", &integer_weights, nb::arg("data").noconvert(),
-        nb::sig("def integer_weights(data: " DOH_BYTES ") -> list[numpy.typing.NDArray[numpy.int16]]"),
-        "The 16-bit weights of a file of one network: for each layer int16 [fan_out, fan_in]. Raises DohError (BAD_VERSION: a mosaic).");
+  m.def("weight_sums", &weight_sums, nb::arg("data").noconvert(), nb::arg("limits") = nb::none(),
+        nb::sig("def weight_sums(data: " DOH_BYTES ", " DOH_LIMITS ") -> list[numpy.typing.NDArray[numpy.int64]]"),
+        "W_int of a file of one network: for each layer int64 [fan_out, fan_in]. Releases the GIL. Raises DohError (BAD_VERSION: a mosaic).");
+  m.def("integer_weights", &integer_weights, nb::arg("data").noconvert(), nb::arg("limits") = nb::none(),
+        nb::sig("def integer_weights(data: " DOH_BYTES ", " DOH_LIMITS ") -> list[numpy.typing.NDArray[numpy.int16]]"),
+        "The 16-bit weights of a file of one network: for each layer int16 [fan_out, fan_in]. Releases the GIL. Raises DohError (BAD_VERSION: a "
+        "mosaic).");
   m.def("sine", &sine, "sin16 of the phases -32768 .. 32767, int16 [65536].");
 }
 

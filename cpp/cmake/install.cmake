@@ -13,6 +13,7 @@ if(DOH_TOOLS)
   install(TARGETS doh-decode RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endif()
 
+find_package(Threads)  # found in cpp/ already, whose variables are not seen here
 set(package ${CMAKE_INSTALL_LIBDIR}/cmake/doh)
 install(EXPORT doh-targets NAMESPACE doh:: FILE doh-targets.cmake DESTINATION ${package})
 configure_package_config_file(cpp/cmake/doh-config.cmake.in doh-config.cmake INSTALL_DESTINATION ${package} NO_SET_AND_CHECK_MACRO

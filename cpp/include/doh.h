@@ -1,7 +1,8 @@
 /* doh.h: the decoder's C interface: info, decode, decode a box of any grid. docs/format.md defines the bytes.
  *
  * The caller owns all memory; no function allocates, throws, keeps state or touches a file. Every function may be called from several threads at
- * once. Results are the same bits on every machine. Functions return DOH_OK (0) or a negative error; on an error nothing in `dst` may be relied on.
+ * once (but where no kernel is named the environment is read: not while another thread changes it). Results are the same bits on every machine.
+ * Functions return DOH_OK (0) or a negative error; on an error nothing in `dst` may be relied on.
  *
  *     doh_info info;
  *     int e = doh_read_info(data, size, NULL, &info);                  checks everything but the codes; info.samples_bytes is the size of the result
@@ -56,7 +57,8 @@ extern "C" {
   X(BAD_ARGUMENT, -30, "an argument is null or out of range")                   \
   X(BUFFER_TOO_SMALL, -31, "the output buffer is too small")                    \
   X(WORKSPACE_TOO_SMALL, -32, "the workspace is too small")                     \
-  X(UNKNOWN_KERNEL, -33, "no such kernel on this machine")
+  X(UNKNOWN_KERNEL, -33, "no such kernel on this machine")                      \
+  X(CANCELLED, -34, "the caller ended the decode")
 
 enum doh_error {
 #define DOH_X(name, number, text) DOH_##name = number,
@@ -75,7 +77,9 @@ typedef struct doh_options {
   uint32_t threads;             /* 0 and 1: one thread. The result does not depend on it. */
   uint32_t reserved32;
   const char *kernel;           /* NULL: the fastest one here, or the one that the environment variable DOH_KERNEL names */
-  uint64_t reserved[8];
+  int (*cancel)(void *context); /* NULL, or asked again and again while decoding, by the calling thread: nonzero ends it with CANCELLED */
+  void *cancel_context;
+  uint64_t reserved[6];
 } doh_options;
 
 /* What a header says. Version 1 holds one network; version 2, a mosaic, one for each of several boxes of the signal: then width and depth are the
@@ -90,7 +94,7 @@ typedef struct doh_info {
   uint64_t seed;
   uint64_t weights;             /* D, the weights of the target network */
   uint64_t points, samples_bytes; /* grid points; bytes of the decoded default grid */
-  uint64_t work;                /* multiply-adds of a full decode */
+  uint64_t work;                /* of a full decode, about multiply-adds: what max_work limits */
   uint32_t bytes_per_sample;    /* 1 or 2; two-byte samples are written in the machine's byte order */
   uint32_t latent_shift, bias_shift, flags;
   uint32_t samples_crc, file_crc;
@@ -105,7 +109,8 @@ typedef struct doh_region {
   uint64_t grid[DOH_MAX_DIMS], offset[DOH_MAX_DIMS], extent[DOH_MAX_DIMS];
 } doh_region;
 
-/* Reads and checks the header and the file's checksum; judges the limits for the default grid. `options` may be NULL. */
+/* Reads and checks the header and the file's checksum; judges the limits for the default grid: for a small box of a large one give it larger
+ * max_samples and max_work, and doh_decode_region those that are meant. `options` may be NULL. */
 DOH_API int doh_read_info(const void *data, size_t size, const doh_options *options, doh_info *info);
 
 /* The workspace, in bytes, that decoding with these options needs (it grows with options->threads, not with the region). Any alignment will do. */
@@ -114,7 +119,8 @@ DOH_API int doh_workspace_size(const doh_info *info, const doh_options *options,
 /* Decodes the default grid into dst (row-major, channels last; info.samples_bytes) and checks the samples' checksum. */
 DOH_API int doh_decode(const void *data, size_t size, const doh_options *options, void *dst, size_t dst_size, void *work, size_t work_size);
 
-/* Decodes a box of a grid: equal to the same samples of the decode of that whole grid, at a cost in proportion to the box. */
+/* Decodes a box of a grid: equal to the same samples of the decode of that whole grid, at a cost in proportion to the box, and that of making
+ * the weights: once a call, for each network with points in the box. */
 DOH_API int doh_decode_region(const void *data, size_t size, const doh_options *options, const doh_region *region, void *dst, size_t dst_size,
                               void *work, size_t work_size);
 

@@ -44,7 +44,7 @@ def crc32c(data: bytes | bytearray | memoryview | mmap.mmap | numpy.typing.NDArr
 
 def decode(data: bytes | bytearray | memoryview | mmap.mmap | numpy.typing.NDArray[numpy.uint8], out: numpy.typing.NDArray[Any], limits: dict[str, int] | None = None, grid: Sequence[int] | None = None, offset: Sequence[int] | None = None, extent: Sequence[int] | None = None, threads: int = 1, kernel: str | None = None) -> None:
     """
-    Fills `out` (C-contiguous, box and channels, uint8, uint16 or int16 as the file's samples) with the decoded samples: the default grid, whose checksum is compared, or the box offset, extent of a grid (tuples, one number for each dimension). Releases the GIL. Raises DohError.
+    Fills `out` (C-contiguous, box and channels, uint8, uint16 or int16 as the file's samples) with the decoded samples: the default grid, whose checksum is compared, or the box offset, extent of a grid (tuples, one number for each dimension). Releases the GIL; in the main thread a signal handler that raises ends it. Raises DohError.
     """
 
 def check_region(data: bytes | bytearray | memoryview | mmap.mmap | numpy.typing.NDArray[numpy.uint8], limits: dict[str, int] | None = None, grid: Sequence[int] | None = None, offset: Sequence[int] | None = None, extent: Sequence[int] | None = None) -> None:
@@ -73,14 +73,14 @@ def dense_bytes(seed: int, layer: int, row: int, rows: int, latents: int) -> NDA
     Rows row .. row + rows - 1 of a layer's dense matrix as bytes u, uint8 [rows, latents]; an entry is 2u - 255.
     """
 
-def weight_sums(data: bytes | bytearray | memoryview | mmap.mmap | numpy.typing.NDArray[numpy.uint8]) -> list[numpy.typing.NDArray[numpy.int64]]:
+def weight_sums(data: bytes | bytearray | memoryview | mmap.mmap | numpy.typing.NDArray[numpy.uint8], limits: dict[str, int] | None = None) -> list[numpy.typing.NDArray[numpy.int64]]:
     """
-    W_int of a file of one network: for each layer int64 [fan_out, fan_in]. Raises DohError (BAD_VERSION: a mosaic).
+    W_int of a file of one network: for each layer int64 [fan_out, fan_in]. Releases the GIL. Raises DohError (BAD_VERSION: a mosaic).
     """
 
-def integer_weights(data: bytes | bytearray | memoryview | mmap.mmap | numpy.typing.NDArray[numpy.uint8]) -> list[numpy.typing.NDArray[numpy.int16]]:
+def integer_weights(data: bytes | bytearray | memoryview | mmap.mmap | numpy.typing.NDArray[numpy.uint8], limits: dict[str, int] | None = None) -> list[numpy.typing.NDArray[numpy.int16]]:
     """
-    The 16-bit weights of a file of one network: for each layer int16 [fan_out, fan_in]. Raises DohError (BAD_VERSION: a mosaic).
+    The 16-bit weights of a file of one network: for each layer int16 [fan_out, fan_in]. Releases the GIL. Raises DohError (BAD_VERSION: a mosaic).
     """
 
 def sine() -> NDArray[numpy.int16]:

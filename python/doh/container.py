@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from math import floor
+from operator import index
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +22,7 @@ Source = bytes | bytearray | memoryview | np.ndarray | str | PathLike[str]
 
 @dataclass(frozen=True)
 class Info:
-    """What a header says (docs/format.md, section 2); sizes in bytes, `work` in multiply-adds of a full decode.
+    """What a header says (docs/format.md, section 2); sizes in bytes, `work` of a full decode, about multiply-adds (section 11).
 
     Of a mosaic (version 2: a network for each of prod(parts) boxes of the signal), `width` and `depth` are the largest of any network, `latents` and
     `weights` the sums over all.
@@ -89,7 +90,8 @@ def decode(
     The default is the stored grid, checked against the file's own checksum of its samples. `scale` zooms every dimension: a number,
     or a fraction such as "3/2". `crop` = (offsets..., extents...) in points of the stored grid, slowest dimension first, is zoomed
     along. Instead of these, `grid`, `offset` and `extent` give any box of any grid exactly (docs/format.md, section 7). The cost is
-    in proportion to the box. Raises DohError, OSError; ValueError for a crop outside the signal.
+    in proportion to the box, and that of making the weights, whatever the box. Ctrl-C ends it at any time.
+    Raises DohError (BAD_ARGUMENT: a box that is not in its grid), OSError; ValueError for a crop outside the signal and for what are no whole numbers.
     """
     data = load(source)
     info = read_info(data, {**(limits or {}), "max_samples": 1 << 40, "max_work": (1 << 64) - 1})
@@ -99,14 +101,26 @@ def decode(
         grid, offset, extent = zoomed_box(info.shape, scale, crop)
     elif crop is not None or Fraction(scale) != 1:
         raise ValueError("give either grid, offset and extent, or scale and crop")
-    offset = tuple(offset or (0,) * len(grid))
-    extent = tuple(extent or (g - o for g, o in zip(grid, offset)))
-    whole = tuple(grid) == info.shape == extent
-    box: dict[str, Any] = {} if whole else {"grid": tuple(grid), "offset": offset, "extent": extent}
+    grid = _whole("grid", grid)
+    offset = _whole("offset", offset) if offset is not None else (0,) * len(grid)
+    extent = _whole("extent", extent) if extent is not None else tuple(max(0, g - o) for g, o in zip(grid, offset))
+    whole = grid == info.shape == extent
+    box: dict[str, Any] = {} if whole else {"grid": grid, "offset": offset, "extent": extent}
     _core.check_region(data, limits=_limits(limits), **box)  # before a buffer of that size is asked for
     out = np.empty((*extent, info.channels), info.dtype)
     _core.decode(data, out, limits=_limits(limits), threads=threads, **box)
     return out
+
+
+def _whole(name: str, numbers: Sequence[int]) -> tuple[int, ...]:
+    """Raises ValueError for any that is not whole, is negative, or has more than 64 bits."""
+    try:
+        whole = tuple(map(index, numbers))
+    except TypeError as error:
+        raise ValueError(f"{name} is made of whole numbers, not {numbers!r}") from error
+    if any(not 0 <= number < 1 << 64 for number in whole):
+        raise ValueError(f"{name} has a number that is out of range: {numbers!r}")
+    return whole
 
 
 def zoomed_box(
@@ -129,7 +143,8 @@ def zoomed_box(
     d = len(shape)
     if len(crop) != 2 * d:
         raise ValueError(f"crop needs {2 * d} numbers for a signal of {d} dimensions, not {len(crop)}")
-    first, size = tuple(crop[:d]), tuple(crop[d:])
+    crop = _whole("crop", crop)
+    first, size = crop[:d], crop[d:]
     if any(o < 0 or e < 1 or o + e > n for o, e, n in zip(first, size, shape)):
         raise ValueError(f"the crop at {first} of size {size} is not inside the signal of size {shape}")
     offset = tuple(min(place(o), g - 1) for o, g in zip(first, grid))

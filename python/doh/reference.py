@@ -501,9 +501,11 @@ def part_samples(model: QuantModel, coordinates: Sequence[np.ndarray]) -> np.nda
 def box_samples(parts: tuple[int, ...], networks: Sequence[Header | QuantModel], grid: Box, offset: Box, extent: Box) -> np.ndarray:
     """The samples of a box, part by part; of a Header the codes are read now, and only where the box has points in its part."""
     first = networks[0]
-    grid = tuple(grid or first.shape)
-    offset = tuple(offset or (0,) * len(grid))
-    extent = tuple(extent or (g - o for g, o in zip(grid, offset)))
+    grid = tuple(grid) if grid is not None else first.shape
+    offset = tuple(offset) if offset is not None else (0,) * len(grid)
+    extent = tuple(extent) if extent is not None else tuple(g - o for g, o in zip(grid, offset))
+    require(len(grid) == len(offset) == len(extent) == len(first.shape), "BAD_ARGUMENT")
+    require(all(1 <= g < 1 << 31 and 0 <= o < o + e <= g for g, o, e in zip(grid, offset, extent)), "BAD_ARGUMENT")
     place = [places(*numbers) for numbers in zip(offset, extent, grid, parts)]
     result = np.empty((*extent, first.target.channels), DTYPE[first.sample_type])
     for network, index in zip(networks, np.ndindex(parts)):

@@ -64,14 +64,15 @@ TEST(any_split_of_the_tiles_gives_the_same_samples) {
   doh::PartReader reader(file);
   CHECK_EQ(reader.next(), DOH_OK);
   doh::Network net;
-  CHECK_EQ(doh::load_network(reader.part(), model_space, kernel, 1, net), DOH_OK);
+  doh::Cancel cancel(nullptr);
+  CHECK_EQ(doh::load_network(reader.part(), model_space, kernel, {1, true, cancel}, net), DOH_OK);
   Bytes whole(12000), parts(12000);
-  doh::decode_tiles({net, box, tiling, kernel, whole.data()}, tile_space, 0, tiling.tiles);
+  doh::decode_tiles({net, box, tiling, kernel, whole.data(), cancel}, tile_space, 0, tiling.tiles, true);
   for (uint64_t step : {1u, 7u, 41u}) {
     std::fill(parts.begin(), parts.end(), uint8_t{0xAA});
     for (uint64_t last = tiling.tiles; last > 0;) {  // backwards
       const uint64_t first = last > step ? last - step : 0;
-      doh::decode_tiles({net, box, tiling, kernel, parts.data()}, tile_space, first, last);
+      doh::decode_tiles({net, box, tiling, kernel, parts.data(), cancel}, tile_space, first, last, true);
       last = first;
     }
     CHECK(parts == whole);
@@ -157,7 +158,9 @@ TEST(default_limits) {
   CHECK_EQ(read(Sample(1, {1}, 1, 1, 1, 0, (1 << 20) + 1)), DOH_LIMIT_LATENTS);
   CHECK_EQ(read(Sample(1, {1}, 1, 1024, 2, 0, 1)), DOH_LIMIT_WEIGHTS);
   CHECK_EQ(read(Sample(1, {1 << 30}, 1, 100, 2, 0, 1)), DOH_LIMIT_WORK);
-  CHECK_EQ(read(Sample(1, {1}, 1, 600, 3, 0, 1 << 20, DOH_DENSE)), DOH_OK);
+  CHECK_EQ(read(Sample(1, {1}, 1, 600, 3, 0, 1 << 20)), DOH_OK);
+  CHECK_EQ(read(Sample(1, {1}, 1, 360, 2, 0, 1 << 20, DOH_DENSE)), DOH_OK);  // 2^37 entries of the matrix
+  CHECK_EQ(read(Sample(1, {1}, 1, 362, 2, 0, 1 << 20, DOH_DENSE)), DOH_LIMIT_WORK);
 }
 
 TEST(regions_are_judged_by_their_own_size) {
@@ -232,6 +235,7 @@ TEST(errors_have_names_and_texts) {
   CHECK_EQ(std::string(doh_error_name(DOH_OK)), "OK");
   CHECK_EQ(std::string(doh_error_name(DOH_BAD_MAGIC)), "BAD_MAGIC");
   CHECK_EQ(std::string(doh_error_name(DOH_UNKNOWN_KERNEL)), "UNKNOWN_KERNEL");
+  CHECK_EQ(std::string(doh_error_name(DOH_CANCELLED)), "CANCELLED");
   CHECK_EQ(std::string(doh_error_name(1)), "UNKNOWN");
   CHECK_EQ(std::string(doh_error_name(-1000)), "UNKNOWN");
   CHECK_EQ(std::string(doh_error_text(DOH_BAD_MAGIC)), "this is not a .doh file");

@@ -67,12 +67,12 @@ TEST(trellis_of_a_few_codes) {  // by hand, from docs/format.md, section 3.1
 }
 
 TEST(trellis_latents_out_of_range) {
-  for (const int16_t code : {16383, -16384}) {
+  for (const int16_t code : {int16_t{16383}, int16_t{-16384}}) {
     std::vector<int16_t> codes = {code};
     CHECK_EQ(latents_of_codes(codes), DOH_OK);
     CHECK_EQ(codes[0], 2 * code);
   }
-  for (const int16_t code : {16384, -16385, 32767, -32768}) {
+  for (const int16_t code : {int16_t{16384}, int16_t{-16385}, int16_t{32767}, int16_t{-32768}}) {
     std::vector<int16_t> codes = {0, code};
     CHECK_EQ(latents_of_codes(codes), DOH_BAD_CODES);
   }

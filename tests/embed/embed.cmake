@@ -1,4 +1,5 @@
-# Installs a build (BUILD), moves the tree, and builds the examples against it, with find_package and with pkg-config, shared and static; their pictures are
+# Installs a build (BUILD), moves the tree, and builds the examples against it, with find_package and with pkg-config, shared and static, and inside a parent
+# project; their pictures are
 # compared with those of doh-decode (TOOL). WORK is an own folder.
 cmake_minimum_required(VERSION 3.20)
 set(IMAGE ${SOURCE}/tests/vectors/valid/image-prime-31x29.doh)
@@ -77,6 +78,28 @@ if(needed MATCHES "stdc|c\\+\\+|libdoh")
 endif()
 check(${WORK}/cmake-c/decode ${WORK}/cmake-cpp/crop)
 message(STATUS "find_package: static in C, shared in C++")
+
+# As a folder of another project, which gets doh::doh and nothing else: no build type, no programs, nothing installed.
+file(WRITE ${WORK}/parent/CMakeLists.txt "cmake_minimum_required(VERSION 3.20)
+project(parent LANGUAGES C CXX)
+add_subdirectory(${SOURCE} doh)
+if(CMAKE_BUILD_TYPE OR NOT TARGET doh::doh)
+  message(FATAL_ERROR \"build type '\${CMAKE_BUILD_TYPE}'\")
+endif()
+add_executable(decode ${SOURCE}/cpp/examples/c/decode.c)
+target_link_libraries(decode PRIVATE doh::doh)
+install(TARGETS decode DESTINATION bin)
+")
+run(${CMAKE_COMMAND} -S ${WORK}/parent -B ${WORK}/child -G ${GENERATOR} -DCMAKE_C_COMPILER=${CC} -DCMAKE_CXX_COMPILER=${CXX})
+run(${CMAKE_COMMAND} --build ${WORK}/child)
+run(${CMAKE_COMMAND} --install ${WORK}/child --prefix ${WORK}/child-installed)
+file(GLOB_RECURSE installed RELATIVE ${WORK}/child-installed ${WORK}/child-installed/*)
+file(GLOB_RECURSE built ${WORK}/child/*doh-decode* ${WORK}/child/libdoh.so* ${WORK}/child/*/libdoh.so* ${WORK}/child/*/libdoh_write*)
+if(NOT installed STREQUAL bin/decode OR built)
+  message(FATAL_ERROR "installed: ${installed}; built: ${built}")
+endif()
+check(${WORK}/child-installed/bin/decode ${WORK}/cmake-cpp/crop)
+message(STATUS "add_subdirectory: doh::doh and nothing else")
 
 if(NOT PKG_CONFIG)
   message("SKIP: no pkg-config here (the rest of this test passed)")

@@ -29,8 +29,10 @@ void run(const std::string& in, const std::string& out, const Crop& crop) {
   if (!input) throw std::runtime_error("cannot read " + in);
   const std::vector<char> data{std::istreambuf_iterator<char>(input), {}};
 
+  doh_options any_size{};  // of the whole image: what is decoded is judged by the usual limits
+  any_size.max_samples = any_size.max_work = UINT64_MAX;
   doh_info info;
-  check(doh_read_info(data.data(), data.size(), nullptr, &info));
+  check(doh_read_info(data.data(), data.size(), &any_size, &info));
   if (info.dims != 2 || info.channels != 3 || info.sample_type != DOH_U8) throw std::runtime_error(in + " is no image of three 8-bit channels");
 
   doh_region region{};

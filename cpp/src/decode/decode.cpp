@@ -15,6 +15,8 @@
 namespace doh {
 namespace {
 
+constexpr uint64_t kWeightsAtOnce = 16;  // of the dense generator, between two questions whether to end: at most some ten milliseconds
+
 // The box of a decode, and the bytes of workspace and samples that it takes.
 Status plan(const File& file, const doh_options* options, const doh_region* region, Box& box, uint64_t& memory, uint64_t& bytes) {
   const Header& h = file.header;
@@ -31,42 +33,38 @@ struct Job {
   const File& file;
   const Box& whole;
   const Kernel& kernel;
-  uint8_t* samples;                // of the whole box
+  uint8_t* samples;  // of the whole box
+  Cancel& cancel;
   std::atomic<uint32_t> next = 0;  // the first network that no team has taken
   std::atomic<Status> status = DOH_OK;
 };
 
-// Some threads with a workspace, which decode one network after the other.
-struct Team {
-  uint32_t threads;
-  std::span<uint8_t> workspace;
-};
-
 // Decodes `box`, a part of the job's, with its network.
-Status decode_part(const Job& job, const Team& team, const Part& part, const Box& box) {
+Status decode_part(const Job& job, const Team& team, std::span<uint8_t> workspace, const Part& part, const Box& box) {
   const Sizes sizes = part.header.sizes();
-  DOH_REQUIRE(workspace_bytes(sizes, team.threads) <= team.workspace.size(), DOH_WORKSPACE_TOO_SMALL);
-  Arena arena(team.workspace);
+  DOH_REQUIRE(workspace_bytes(sizes, team.threads) <= workspace.size(), DOH_WORKSPACE_TOO_SMALL);
+  Arena arena(workspace);
   const ModelSpace model_space(sizes, arena);
   const auto tile_bytes = static_cast<size_t>(tile_space_bytes(sizes));
   const auto tile_memory = arena.take<uint8_t>(team.threads * uint64_t{tile_bytes});
   Network net;
-  DOH_TRY(load_network(part, model_space, job.kernel, team.threads, net));
+  DOH_TRY(load_network(part, model_space, job.kernel, team, net));
 
   const Tiling tiling(box, job.whole);
-  const TileJob tiles{net, box, tiling, job.kernel, job.samples};
+  const TileJob tiles{net, box, tiling, job.kernel, job.samples, job.cancel};
   const uint32_t count = thread_count(team.threads, tiling.tiles);
   parallel(count, [&](uint32_t t) {
     Arena own(tile_memory.subspan(t * tile_bytes, tile_bytes));
     const uint64_t share = tiling.tiles / count, rest = tiling.tiles % count;  // the first `rest` threads take one more
     const uint64_t first = t * share + (t < rest ? t : rest);
-    decode_tiles(tiles, TileSpace(sizes, own), first, first + share + (t < rest));
+    decode_tiles(tiles, TileSpace(sizes, own), first, first + share + (t < rest), team.asks && t == 0);
   });
+  DOH_REQUIRE(!job.cancel.wanted(false), DOH_CANCELLED);
   return DOH_OK;
 }
 
 // Decodes networks that no other team has taken, until there are none or one has failed.
-Status decode_parts(Job& job, const Team& team) {
+Status decode_parts(Job& job, const Team& team, std::span<uint8_t> workspace) {
   PartReader reader(job.file);
   uint32_t read = 0;
   while (job.status == DOH_OK) {
@@ -75,23 +73,29 @@ Status decode_parts(Job& job, const Team& team) {
     Box box;
     if (!box_of_part(job.whole, part, box)) continue;
     for (; read <= part; ++read) DOH_TRY(reader.next());
-    DOH_TRY(decode_part(job, team, reader.part(), box));
+    DOH_TRY(decode_part(job, team, workspace, reader.part(), box));
   }
   return DOH_OK;
 }
 
 }  // namespace
 
-Status load_network(const Part& part, const ModelSpace& space, const Kernel& kernel, uint32_t threads, Network& net) {
+Status load_network(const Part& part, const ModelSpace& space, const Kernel& kernel, const Team& team, Network& net) {
   const Header& h = part.header;
+  DOH_REQUIRE(!team.cancel.wanted(team.asks), DOH_CANCELLED);
   DOH_TRY(read_payload(part, space.latents, space.hidden_biases, space.output_biases));
   if (h.generator == DOH_TIED) {
     make_tied_weights(h, space.latents, space.sort, space.weights);
   } else {
     const int64_t sum = prepare_codes(space.latents, kernel.dense_blocks, space.prepared);
     const DenseCodes codes{space.prepared, sum, kernel.dense_sum};
-    const uint32_t count = thread_count(threads, h.weights());
-    parallel(count, [&](uint32_t t) { make_dense_weights(h, codes, h.weights() * t / count, h.weights() * (t + 1) / count, space.weights); });
+    const uint32_t count = thread_count(team.threads, h.weights());
+    parallel(count, [&](uint32_t t) {
+      const uint64_t end = h.weights() * (t + 1) / count;
+      for (uint64_t at = h.weights() * t / count; at < end && !team.cancel.wanted(team.asks && t == 0); at += kWeightsAtOnce)
+        make_dense_weights(h, codes, at, end - at < kWeightsAtOnce ? end : at + kWeightsAtOnce, space.weights);
+    });
+    DOH_REQUIRE(!team.cancel.wanted(false), DOH_CANCELLED);
   }
   make_biases(h, space.hidden_biases, space.output_biases, space.biases);
   net = {&part.header, space.weights, space.biases};
@@ -133,11 +137,13 @@ Status decode(std::span<const uint8_t> data, const doh_options* options, const d
   DOH_REQUIRE(bytes <= samples.size(), DOH_BUFFER_TOO_SMALL);
   DOH_REQUIRE(memory <= workspace.size(), DOH_WORKSPACE_TOO_SMALL);
 
-  Job job{file, box, *kernel, samples.data()};
+  Cancel cancel(options);
+  Job job{file, box, *kernel, samples.data(), cancel};
   const uint32_t threads = threads_of(options), teams = team_count(file.sizes(), threads, parts_of(box), workspace.size());
   auto run = [&](uint32_t t) {
     const size_t share = workspace.size() / teams;
-    if (const Status status = decode_parts(job, {threads / teams, workspace.subspan(t * share, share)}); status != DOH_OK) job.status = status;
+    const Team team{threads / teams, t == 0, cancel};
+    if (const Status status = decode_parts(job, team, workspace.subspan(t * share, share)); status != DOH_OK) job.status = status;
   };
   if (teams == 1)
     run(0);  // with the stack of one call of `parallel`

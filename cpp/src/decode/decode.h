@@ -5,6 +5,7 @@
 #include <span>
 
 #include "base/status.h"
+#include "decode/cancel.h"
 #include "decode/workspace.h"
 #include "format/header.h"
 #include "net/kernels.h"
@@ -12,8 +13,15 @@
 
 namespace doh {
 
+// Some threads for one network after the other. The first of them is the caller's if the team `asks`.
+struct Team {
+  uint32_t threads;
+  bool asks;
+  Cancel& cancel;
+};
+
 // Reads the codes of a part and makes its network, all in `space`. The network refers to the part.
-[[nodiscard]] Status load_network(const Part& part, const ModelSpace& space, const Kernel& kernel, uint32_t threads, Network& net);
+[[nodiscard]] Status load_network(const Part& part, const ModelSpace& space, const Kernel& kernel, const Team& team, Network& net);
 
 // Reads and checks a file and judges it against the limits for its default grid.
 [[nodiscard]] Status open_file(std::span<const uint8_t> data, const doh_options* options, File& file);

@@ -9,9 +9,14 @@
 #include "format/read.h"
 
 namespace doh {
+namespace {
+
+constexpr uint64_t kDenseEntryWork = 16;  // to make an entry of the matrix takes about as long as so many multiply-adds
+
+}  // namespace
 
 Limits limits_of(const doh_options* options) {
-  Limits limits{uint64_t{1} << 30, uint64_t{1} << 20, uint64_t{1} << 20, uint64_t{1} << 43, uint64_t{1} << 28};
+  Limits limits{uint64_t{1} << 30, uint64_t{1} << 20, uint64_t{1} << 20, uint64_t{1} << 41, uint64_t{1} << 28};
   if (options == nullptr) return limits;
   if (options->max_samples != 0) limits.max_samples = options->max_samples < kMaxSamples ? options->max_samples : kMaxSamples;
   if (options->max_latents != 0) limits.max_latents = options->max_latents;
@@ -40,7 +45,7 @@ uint64_t work_of(const File& file, const Box& box) {
     if (!box_of_part(box, i, piece)) continue;
     const Header& h = parts.part().header;
     const uint64_t n = h.latents, d = h.weights();
-    const uint64_t weights_work = h.generator == DOH_DENSE ? n * d : ceil_div(d, n) * n;  // at most 2^46
+    const uint64_t weights_work = h.generator == DOH_DENSE ? kDenseEntryWork * n * d : ceil_div(d, n) * n;  // at most 2^50
     work = saturating_add(work, saturating_add(weights_work, saturating_mul(piece.points(), d)));
   }
   return work;

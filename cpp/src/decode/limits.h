@@ -22,7 +22,7 @@ uint32_t threads_of(const doh_options* options);
 // Bytes of workspace for a decode of any region of a file of `parts` networks: of a mosaic as much as its threads have use for, within the limit.
 [[nodiscard]] Status workspace_size(const Sizes& sizes, uint64_t parts, const doh_options* options, size_t& bytes);
 
-// Multiply-adds to make the weights of the networks with points in the box and to evaluate them there; saturates.
+// The work to make the weights of the networks with points in the box and to evaluate them there; saturates.
 uint64_t work_of(const File& file, const Box& box);
 
 // Judges a decode of a box in `memory` bytes of workspace.

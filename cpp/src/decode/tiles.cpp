@@ -49,13 +49,13 @@ void store(const TileJob& job, const SampleRule& rule, const int32_t* y, size_t 
 
 }  // namespace
 
-void decode_tiles(const TileJob& job, const TileSpace& space, uint64_t first, uint64_t last) {
+void decode_tiles(const TileJob& job, const TileSpace& space, uint64_t first, uint64_t last, bool asks) {
   const Box& box = job.box;
   const Tiling& tiling = job.tiling;
   const SampleRule rule(*job.net.header);
   uint32_t start = 0;
   size_t count = 0;
-  for (uint64_t tile = first; tile < last; ++tile) {
+  for (uint64_t tile = first; tile < last && !job.cancel.wanted(asks); ++tile) {
     const uint64_t line = tile % tiling.lines;
     if (tile == first || line == 0) {  // the next piece of the axis
       start = static_cast<uint32_t>(tile / tiling.lines * kTile);

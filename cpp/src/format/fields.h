@@ -90,8 +90,8 @@ template <class Io>
     else
       h.shape[t] = 1;
     samples = saturating_mul(samples, h.shape[t]);
+    DOH_REQUIRE(samples <= kMaxSamples, DOH_BAD_SHAPE);
   }
-  DOH_REQUIRE(samples <= kMaxSamples, DOH_BAD_SHAPE);
   return DOH_OK;
 }
 
