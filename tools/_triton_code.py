@@ -1,5 +1,6 @@
-"""What Triton makes of doh's kernels for NVIDIA's H100, without a GPU: needs triton alone. `python tools/_triton_code.py` prints the table of docs/training.md.
+"""What Triton makes of doh's kernels for NVIDIA's H100, without a GPU: needs triton alone.
 
+`python tools/_triton_code.py` prints the table of docs/training-speed.md.
 Counts are of instructions in the machine code's innermost loop, for one thread of each; they say how much there is to do, not how long it takes.
 """
 

@@ -1,4 +1,4 @@
-"""The optimiser: Adam, and beside its mean of the gradient a slow one (AdEMAMix, arXiv 2409.03137). docs/training.md tells what it brings."""
+"""The optimiser: Adam, and beside its mean of the gradient a slow one (AdEMAMix, arXiv 2409.03137). docs/training-experiments.md tells what it brings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fused training step of doh._train: what `siren` and its gradients give, several times faster on the CPU (docs/training.md)."""
+"""The fused training step of doh._train: what `siren` and its gradients give, several times faster on the CPU (docs/training-speed.md)."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ class MosaicRun:
         latents = latents_for(signal, config)
         length = length_of(config, points, 8 * self.budget / bits_of(signal, config) if self.budget else latents)
         if length < 1:
-            if config.sampling == "auto" and signal.kind != "occupancy":  # looking where the errors are brings nothing to small networks (docs/training.md)
+            if config.sampling == "auto" and signal.kind != "occupancy":  # looking at errors brings nothing to small networks (docs/training-experiments.md)
                 common = common.replace(sampling="random")
         elif not config.weights_per_latent:
             more = min(max(length / LONGER, 1.0) ** 0.5, MORE_WEIGHTS) if len(pieces) <= MOST_PARTS else 1.0

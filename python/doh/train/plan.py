@@ -14,7 +14,7 @@ from doh.train.spectrum import strong_waves
 
 #: Latents where no rate is given, and the share of the samples' number that they may not exceed.
 DEFAULT_LATENTS, DEFAULT_SHARE = 4500, 1 / 8
-#: The best bits of a latent: of those that settle, but for occupancy (docs/training.md, "Rounding"); of others.
+#: The best bits of a latent: of those that settle, but for occupancy (docs/training-experiments.md, "Rounding"); of others.
 SETTLED_BITS, ROUNDED_BITS = 4.7, 5.5
 #: A bias costs about this many bits more than a latent.
 BIAS_EXTRA_BITS = 1.5
@@ -33,7 +33,7 @@ SHARED, SHARED_DEPTH, SHARED_DEPTH_WEIGHTS, SHARED_MAX_DEPTH = 2, 9, 15000, 9
 #: Learning rate of the latents of a network of up to so many weights in batches of so many points, and an exponent for both beyond. At a rate that a small
 #: network takes a large one diverges, or is held up until the rate has fallen: the busier the picture, the sooner; larger batches bear more.
 LEARNING_RATE, STEADY_WEIGHTS, STEADY_BATCH, LEARNING_RATE_POWER = 0.08, 16000, 4096, 0.7
-#: The slow mean's weight in the training of an image; it harms sounds (docs/training.md).
+#: The slow mean's weight in the training of an image; it harms sounds (docs/training-experiments.md).
 IMAGE_ALPHA = 8.0
 MAX_WEIGHTS = 1 << 20  # what decoders take by default
 #: A file must fill its budget to this share.

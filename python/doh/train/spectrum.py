@@ -1,7 +1,7 @@
 """The waves that an image is made of: how fast the positional encoding's frequencies have to be. No torch.
 
 Frequencies that a picture does not ask for cost twice: the first layer has weights for them, and as latents are shared among weights, training that holds
-these weights down holds others down with them (docs/training.md, "Frequencies").
+these weights down holds others down with them (docs/training-experiments.md, "Frequencies").
 """
 
 from __future__ import annotations

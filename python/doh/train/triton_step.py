@@ -1,4 +1,4 @@
-"""The training step as Triton kernels: what `siren` and its gradients give, for S signals that share one target network, in one launch (docs/training.md).
+"""The training step as Triton kernels: what `siren` and its gradients give, for S signals that share one network, in one launch (docs/training-speed.md).
 
 A program takes one signal and every `parts`-th tile of its batch. It keeps the sines and cosines of a tile in memory of its own, and adds gradients to a
 sum of its own; a second kernel adds these sums up in a fixed order. Nothing is atomic, so that results depend neither on the GPU nor on the other signals.
