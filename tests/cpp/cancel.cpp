@@ -43,13 +43,14 @@ TEST(a_decode_ends_when_its_caller_says_so) {
       const Decoded whole = decode(file, nullptr, &never);
       CHECK_EQ(whole.error, DOH_OK);
       CHECK(whole.samples == plain.samples);
-      CHECK(patient.asked > 10 && !patient.elsewhere);
+      CHECK((patient.asked > 10 || threads > 1) && !patient.elsewhere);
       for (int64_t left : {int64_t{0}, int64_t{1}, patient.asked / 2, patient.asked - 1}) {
-        if (threads > 1 && left > 1) continue;  // how often it is asked depends on who takes which part
         Caller caller{.left = left};
         const doh_options options = options_for(caller, threads);
-        CHECK_EQ(decode(file, nullptr, &options).error, DOH_CANCELLED);
-        CHECK(!caller.elsewhere && caller.asked == left + 1);  // not again after a yes
+        const bool cancelled = decode(file, nullptr, &options).error == DOH_CANCELLED;
+        CHECK(!caller.elsewhere);
+        // Of several threads others may have done all before the caller's asks a second time. After a yes it does not ask again.
+        CHECK(cancelled ? caller.asked == left + 1 : threads > 1 && caller.asked <= left);
       }
     }
   }

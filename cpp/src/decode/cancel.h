@@ -16,6 +16,9 @@ class Cancel {
     context_ = options->cancel_context;
   }
 
+  // Whether there is anyone to ask.
+  bool possible() const { return ask_ != nullptr; }
+
   // Whether to end. `asks`: this is the caller's thread.
   bool wanted(bool asks) {
     if (wanted_.load(std::memory_order_relaxed)) return true;

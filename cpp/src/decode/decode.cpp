@@ -147,8 +147,11 @@ Status decode(std::span<const uint8_t> data, const doh_options* options, const d
   };
   if (teams == 1)
     run(0);  // with the stack of one call of `parallel`
-  else
+  else if (!cancel.possible())
     parallel(teams, run);
+  else
+    parallel(teams, run, [&] { cancel.wanted(true); });
+  DOH_REQUIRE(!cancel.wanted(false), DOH_CANCELLED);
   DOH_TRY(job.status);
 
   const bool match = region != nullptr || samples_crc(file.header, samples.first(static_cast<size_t>(bytes))) == file.samples_crc;

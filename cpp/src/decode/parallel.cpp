@@ -4,6 +4,9 @@
 #if defined(__unix__) || defined(__APPLE__)
 #define DOH_PTHREADS 1
 #include <pthread.h>
+#include <time.h>
+
+#include <atomic>
 #else
 #define DOH_PTHREADS 0
 #endif
@@ -20,39 +23,52 @@ uint32_t thread_count(uint32_t threads, uint64_t parts) {
 
 namespace {
 
-struct Start {
+struct Job {
   ThreadFn work;
   void* context;
+  std::atomic<uint32_t> at_work = 0;  // threads other than the caller's
+};
+
+struct Start {
+  Job* job;
   uint32_t thread;
-  pthread_t handle;
   bool running;
+  pthread_t handle;
 };
 
 void* run(void* start) {
   const Start& s = *static_cast<Start*>(start);
-  s.work(s.context, s.thread);
+  s.job->work(s.job->context, s.thread);
+  s.job->at_work.fetch_sub(1, std::memory_order_release);
   return nullptr;
 }
 
 }  // namespace
 
-void run_threads(uint32_t threads, ThreadFn work, void* context) {
+void run_threads(uint32_t threads, ThreadFn work, IdleFn idle, void* context) {
+  Job job{work, context};
   Start starts[kMaxThreads];
   for (uint32_t t = 1; t < threads; ++t) {
-    starts[t] = {work, context, t, {}, false};
+    starts[t] = {&job, t, false, {}};
+    job.at_work.fetch_add(1, std::memory_order_relaxed);
     starts[t].running = pthread_create(&starts[t].handle, nullptr, run, &starts[t]) == 0;
+    if (!starts[t].running) job.at_work.fetch_sub(1, std::memory_order_relaxed);
   }
   work(context, 0);
   for (uint32_t t = 1; t < threads; ++t)
-    if (starts[t].running)
-      pthread_join(starts[t].handle, nullptr);
-    else
-      work(context, t);
+    if (!starts[t].running) work(context, t);
+  constexpr timespec kNap{0, 2'000'000};  // 2 ms
+  while (idle != nullptr && job.at_work.load(std::memory_order_acquire) != 0) {
+    idle(context);
+    nanosleep(&kNap, nullptr);
+  }
+  for (uint32_t t = 1; t < threads; ++t)
+    if (starts[t].running) pthread_join(starts[t].handle, nullptr);
 }
 
 #else
 
-void run_threads(uint32_t threads, ThreadFn work, void* context) {
+void run_threads(uint32_t threads, ThreadFn work, IdleFn, void* context) {
   for (uint32_t t = 0; t < threads; ++t) work(context, t);
 }
 

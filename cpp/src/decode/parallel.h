@@ -13,14 +13,28 @@ uint32_t thread_count(uint32_t threads, uint64_t parts);
 
 using ThreadFn = void (*)(void* context, uint32_t thread);
 
-// Calls work(context, thread) for thread = 0 .. threads - 1, at the same time if it can, and returns when all are done. A thread that the system
-// refuses runs in the caller's: the result does not depend on it.
-void run_threads(uint32_t threads, ThreadFn work, void* context);
+// Calls work(context, thread) for thread = 0 .. threads - 1, at the same time if it can, and returns when all are done. Thread 0 is the caller's, and
+// a thread that the system refuses runs in the caller's, too: the result does not depend on it. While the caller's has nothing to do but to wait for
+// the others, it calls idle(context), if there is one, again and again, with a nap in between.
+using IdleFn = void (*)(void* context);
+void run_threads(uint32_t threads, ThreadFn work, IdleFn idle, void* context);
 
 // The same for a callable work(thread).
 template <class Work>
 void parallel(uint32_t threads, Work&& work) {
-  run_threads(threads, [](void* context, uint32_t thread) { (*static_cast<std::remove_reference_t<Work>*>(context))(thread); }, &work);
+  run_threads(threads, [](void* context, uint32_t thread) { (*static_cast<std::remove_reference_t<Work>*>(context))(thread); }, nullptr, &work);
+}
+
+// The same with a callable idle().
+template <class Work, class Idle>
+void parallel(uint32_t threads, Work&& work, Idle&& idle) {
+  struct Both {
+    std::remove_reference_t<Work>& work;
+    std::remove_reference_t<Idle>& idle;
+  } both{work, idle};
+  run_threads(
+      threads, [](void* context, uint32_t thread) { static_cast<Both*>(context)->work(thread); },
+      [](void* context) { static_cast<Both*>(context)->idle(); }, &both);
 }
 
 }  // namespace doh
