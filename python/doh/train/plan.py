@@ -26,10 +26,12 @@ MIN_WIDTH, MAX_WIDTH = 4, 1024
 SMALL_SIGNAL, SMALL_WEIGHTS_PER_LATENT = 1 << 16, 2.5
 #: The same for larger signals: so many, but no more weights than these, beyond which they cost more time than they bring; never fewer than the last number.
 WEIGHTS_PER_LATENT, ENOUGH_WEIGHTS, LEAST_WEIGHTS_PER_LATENT = 3.25, 17500, 1.15
-#: Sine layers of a network of so many weights, at most so many: the depth grows with the cube root of the weights. The second row is for large signals and
-#: networks of twice as many weights as latents, where depth costs no bytes but those of biases.
+#: Sine layers of a network of so many weights, at most so many: the depth grows with the cube root of the weights.
 DEPTH, DEPTH_WEIGHTS, MAX_DEPTH = 4, 4800, 6
-SHARED, SHARED_DEPTH, SHARED_DEPTH_WEIGHTS, SHARED_MAX_DEPTH = 2, 9, 15000, 9
+#: The same for networks of twice as many weights as latents, where depth costs no bytes but those of biases. The last number of weights is for large
+#: signals that are no images.
+SHARED, SHARED_DEPTH, SHARED_DEPTH_WEIGHTS, SHARED_MAX_DEPTH = 2, 9, 5000, 9
+LARGE_DEPTH_WEIGHTS = 15000
 #: Learning rate of the latents of a network of up to so many weights in batches of so many points, and an exponent for both beyond. At a rate that a small
 #: network takes a large one diverges, or is held up until the rate has fallen: the busier the picture, the sooner; larger batches bear more.
 LEARNING_RATE, STEADY_WEIGHTS, STEADY_BATCH, LEARNING_RATE_POWER = 0.08, 16000, 4096, 0.7
@@ -110,8 +112,8 @@ def target_for(signal: Signal, config: Config, n: int) -> Target:
     small = prod(signal.shape) <= SMALL_SIGNAL
     usual = SMALL_WEIGHTS_PER_LATENT if small else max(LEAST_WEIGHTS_PER_LATENT, min(WEIGHTS_PER_LATENT, ENOUGH_WEIGHTS / n))
     weights = n * (config.weights_per_latent or usual)
-    shared = config.generator != "plain" and not small and weights >= SHARED * n
-    depth = config.depth or _depth(weights, shared)
+    shared = config.generator != "plain" and weights >= SHARED * n
+    depth = config.depth or _depth(weights, shared, signal.kind != "image" and not small)
     width = config.width or _width(dims * (1 + 2 * frequencies) + channels, depth, weights)
     target = Target(dims, channels, width, depth, frequencies, ladder if frequencies else "octaves")
     if not config.width and target.weights > MAX_WEIGHTS:
@@ -199,9 +201,11 @@ def header_bytes(signal: Signal, target: Target, seed: int, n: int) -> int:
     return 5 + 2 + varints + 3 + 1 + 3 * scale_count(target.depth, False) + 2 + 1 + 8
 
 
-def _depth(weights: float, shared: bool) -> int:
-    """Sine layers for so many weights."""
-    depth, of, most = (SHARED_DEPTH, SHARED_DEPTH_WEIGHTS, SHARED_MAX_DEPTH) if shared else (DEPTH, DEPTH_WEIGHTS, MAX_DEPTH)
+def _depth(weights: float, shared: bool, large: bool) -> int:
+    """Sine layers for so many weights. `large`: of a large signal that is no image."""
+    depth, of, most = DEPTH, DEPTH_WEIGHTS, MAX_DEPTH
+    if shared:
+        depth, of, most = SHARED_DEPTH, LARGE_DEPTH_WEIGHTS if large else SHARED_DEPTH_WEIGHTS, SHARED_MAX_DEPTH
     return min(most, max(1, round(depth * (weights / of) ** (1 / 3))))
 
 
