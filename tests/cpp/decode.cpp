@@ -125,7 +125,7 @@ TEST(limits_stop_a_decode) {
   doh_info info;
   CHECK_EQ(doh_read_info(file.data(), file.size(), nullptr, &info), DOH_OK);
   CHECK_EQ(info.weights, 168u);
-  CHECK_EQ(info.work, 4u * 50 + 200 * 168);
+  CHECK_EQ(info.work, 4u * 50 + 200 * (168 + 16 * 16));
   size_t memory = 0;
   CHECK_EQ(doh_workspace_size(&info, nullptr, &memory), DOH_OK);
   const struct {
@@ -159,6 +159,8 @@ TEST(default_limits) {
   CHECK_EQ(read(Sample(1, {1}, 1, 1024, 2, 0, 1)), DOH_LIMIT_WEIGHTS);
   CHECK_EQ(read(Sample(1, {1 << 30}, 1, 100, 2, 0, 1)), DOH_LIMIT_WORK);
   CHECK_EQ(read(Sample(1, {1}, 1, 600, 3, 0, 1 << 20)), DOH_OK);
+  CHECK_EQ(read(Sample(1, {1 << 30}, 1, 5, 19, 0, 1)), DOH_OK);
+  CHECK_EQ(read(Sample(1, {1 << 30}, 1, 5, 20, 0, 1)), DOH_LIMIT_WORK);  // by its sines
   CHECK_EQ(read(Sample(1, {1}, 1, 360, 2, 0, 1 << 20, DOH_DENSE)), DOH_OK);  // 2^37 entries of the matrix
   CHECK_EQ(read(Sample(1, {1}, 1, 362, 2, 0, 1 << 20, DOH_DENSE)), DOH_LIMIT_WORK);
 }

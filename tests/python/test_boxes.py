@@ -72,7 +72,7 @@ def test_no_block_of_an_onnx_file_is_empty():
 def test_the_generators_take_limits():
     data = (VECTORS / "valid" / "dense.doh").read_bytes()
     info = doh.read_info(data)
-    work = (16 * info.latents + 1) * info.weights  # as for a box of one point
+    work = (16 * info.latents + 1) * info.weights + 16 * info.depth * info.width  # as for a box of one point
     assert _core.weight_sums(data, {"max_work": work}) and _core.integer_weights(data, limits={"max_work": work})
     for make in (_core.weight_sums, _core.integer_weights):
         with pytest.raises(doh.DohError, match="LIMIT_WORK"):

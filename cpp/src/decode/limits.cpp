@@ -11,7 +11,8 @@
 namespace doh {
 namespace {
 
-constexpr uint64_t kDenseEntryWork = 16;  // to make an entry of the matrix takes about as long as so many multiply-adds
+// To make an entry of the dense matrix, or a sine, takes about as long as so many multiply-adds.
+constexpr uint64_t kDenseEntryWork = 16, kSineWork = 16;
 
 }  // namespace
 
@@ -46,7 +47,7 @@ uint64_t work_of(const File& file, const Box& box) {
     const Header& h = parts.part().header;
     const uint64_t n = h.latents, d = h.weights();
     const uint64_t weights_work = h.generator == DOH_DENSE ? kDenseEntryWork * n * d : ceil_div(d, n) * n;  // at most 2^50
-    work = saturating_add(work, saturating_add(weights_work, saturating_mul(piece.points(), d)));
+    work = saturating_add(work, saturating_add(weights_work, saturating_mul(piece.points(), d + kSineWork * h.depth * h.width)));
   }
   return work;
 }

@@ -39,7 +39,7 @@ def show_info(source: Path, as_json: bool) -> None:
         ("bytes", f"header {info.header_bytes}, codes {info.payload_bytes:,}, checksums {checksums}"),
         ("network", network),
         ("generator", f"{info.generator}, {info.latents:,} latents, seed {info.seed}"),
-        ("decoding", f"{info.work:,} multiply-adds, {info.samples_bytes:,} bytes of samples"),
+        ("decoding", f"work of about {info.work:,} multiply-adds, {info.samples_bytes:,} bytes of samples"),
         ("checksums", f"file {info.file_crc:08x}, samples {info.samples_crc:08x} (CRC-32C)"),
     ]
     print(f"{source}: .doh, version {info.version}")
