@@ -17,7 +17,7 @@ constexpr uint64_t kDenseEntryWork = 16, kSineWork = 16;
 }  // namespace
 
 Limits limits_of(const doh_options* options) {
-  Limits limits{uint64_t{1} << 30, uint64_t{1} << 20, uint64_t{1} << 20, uint64_t{1} << 41, uint64_t{1} << 28};
+  Limits limits{uint64_t{1} << 30, uint64_t{1} << 20, uint64_t{1} << 20, uint64_t{1} << 42, uint64_t{1} << 28};
   if (options == nullptr) return limits;
   if (options->max_samples != 0) limits.max_samples = options->max_samples < kMaxSamples ? options->max_samples : kMaxSamples;
   if (options->max_latents != 0) limits.max_latents = options->max_latents;
