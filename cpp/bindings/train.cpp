@@ -296,8 +296,8 @@ NB_MODULE(_train, m) {
       "doh.train.fused is the interface for people. Arrays are C-contiguous and lie in memory that the CPU sees, all of one type: weights (D,), "
       "layer "
       "after layer and each (fan_out, fan_in), biases (depth, width), output_bias (channels,). Results do not depend on `threads`. All functions "
-      "release "
-      "the GIL and raise ValueError for shapes that do not fit.";
+      "raise "
+      "ValueError for shapes that do not fit. forward, backward, grid_forward, grid_step, nearest_on_trellis and peak release the GIL.";
   nb::register_exception_translator([](const std::exception_ptr& p, void*) {
     try {
       std::rethrow_exception(p);

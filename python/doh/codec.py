@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from doh import container
 from doh.config import Config
 from doh.errors import EncodeError
 from doh.signal import Signal
 
 if TYPE_CHECKING:
+    from doh.model import Mosaic, QuantModel
     from doh.train.fit import Progress, Training
     from doh.train.many import Task
 
@@ -23,7 +23,7 @@ Source = np.ndarray | Signal | str | PathLike[str]
 
 
 def encode(
-    source: Source,
+    source: Source | Callable[[], Source],
     *,
     latents: int | None = None,
     bpp: float | None = None,
@@ -36,31 +36,40 @@ def encode(
     progress: Callable[[Progress], None] | None = None,
     checkpoint: str | PathLike[str] | None = None,
     resume: bool = False,
+    write: Callable[[bytes], object] | None = None,
     **overrides: Any,
 ) -> bytes:
     """Encodes a signal and returns the complete .doh file, sealed with the checksum of its decoded samples.
 
-    source: an image as an array (height, width) or (height, width, channels) of uint8 or uint16, a Signal, or a path to a file of samples.
+    source: an image as an array (height, width) or (height, width, channels) of uint8 or uint16, a Signal, or a path to a file of samples; or a function
+        that returns one of these.
     latents, bpp, bytes: at most one of them says how large the file is to be: the number n of latents, or a size (bits for each grid point, or bytes
-        in all) that the file meets from below within 3 %. A large image, of 9,000 latents and more, is cut into parts with a network each (setting `parts`).
+        in all) that the file meets from below within 3 %. A large image, of about 10,500 latents and more, is cut into parts with a network each
+        (setting `parts`).
     preset: one of doh.config.PRESETS; `config` replaces it. `seed`, `device`, `threads` and every other setting of doh.config.Config by
         name change single ones.
         `seconds` is a budget of time, counted from the call to its return: the schedule is stretched to fill it, and the number of steps follows from
         the speed of the machine, so that the result does too. `steps` given along with it is then the most that are taken.
-    checkpoint: a file for the state of the training, written every minute; remove it once the result is in a safe place. With `resume`, training
-        goes on from it, if it exists, to the very same bytes (with `seconds`: for what was left of the time).
+    checkpoint: a file for the state of the training, written every minute and when something goes wrong afterwards, up to the end of `write`; remove it
+        once the result is in a safe place. A state that cannot be written is a warning. With `resume`, training goes on from it, if it exists, to the very
+        same bytes (with `seconds`: for what was left of the time). Without, what lies there is not replaced: after a warning it is CHECKPOINT.old
+        (or .old2 ...).
+    write: called with the file, to put it in a safe place: what it raises is passed on once the state is saved.
 
     Raises EncodeError for an input, a setting or a budget that cannot be encoded, and where torch is missing; OSError.
     """
     started = time.monotonic()
-    signal = signal_of(source)
+    signal = signal_of(source() if callable(source) else source)
     changes = {"latents": latents, "bpp": bpp, "bytes": bytes, "seed": seed, "device": device, "threads": threads}
     settings = _settings(config or Config.from_preset(preset), changes, overrides)
     _need_torch()
-    from doh.train.fit import fit
+    from doh.train.engine import device_of
+    from doh.train.fit import Training
+    from doh.train.gradient import workers_for
 
-    path = Path(checkpoint) if checkpoint is not None else None
-    return container.pack(fit(signal, settings, progress=progress, checkpoint=path, resume=resume, started=started), threads=settings.cores)
+    with workers_for(device_of(settings.device), settings.threads) as workers:
+        training = Training(signal, settings, progress=progress, checkpoint=checkpoint, resume=resume, started=started)
+        return training.file(training.alone(workers), settings.cores, write)
 
 
 def encode_many(
@@ -77,6 +86,8 @@ def encode_many(
     progress: Callable[[int, Progress], None] | None = None,
     checkpoints: Sequence[str | PathLike[str] | None] | None = None,
     resume: bool = False,
+    names: Sequence[str] | None = None,
+    write: Callable[[int, bytes], object] | None = None,
     on_result: Callable[[int, bytes | Exception], None] | None = None,
     **overrides: Any,
 ) -> list[bytes | Exception]:
@@ -90,6 +101,9 @@ def encode_many(
     sources: as encode() takes them, or functions that return such a thing: they are called when its turn comes, in another thread, as paths are
         read then; so that not all signals need be in memory. On a GPU up to 32 are, or 1 GiB, in search of some that make a stack.
     checkpoints: a file (or None) for each source.
+    names: what warnings call the sources; without them the path, or its number, counted from 1.
+    write: called with the number of a source and its file, in another thread and at the same time as other calls: what it raises is the result of this
+        source, once the state of its training is saved.
     threads: cores in all; one that is left over helps one of the last signals.
     progress, on_result: called with the number of a source and its Progress, and its result as soon as it is there, one call at a time and in the thread
         that called encode_many(). What they raise stops all trainings, as Ctrl-C does (checkpoints are written), and is raised again.
@@ -100,9 +114,12 @@ def encode_many(
     todo = list(sources)
     changes = {"latents": latents, "bpp": bpp, "bytes": bytes, "seed": seed, "device": device, "threads": threads}
     settings = _settings(config or Config.from_preset(preset), changes, overrides)
-    paths = [None] * len(todo) if checkpoints is None else [None if c is None else Path(c) for c in checkpoints]
+    paths = [None] * len(todo) if checkpoints is None else list(checkpoints)
     if len(paths) != len(todo):
         raise EncodeError(f"{len(paths)} checkpoints for {len(todo)} signals: give one, or None, for each")
+    if names is not None and len(names) != len(todo):
+        raise EncodeError(f"{len(names)} names for {len(todo)} signals: give one for each")
+    called = names or [str(source) if isinstance(source, (str, PathLike)) else f"signal {number}" for number, source in enumerate(todo, 1)]
     _need_torch()
     from doh.train import together
     from doh.train.fit import Training
@@ -121,13 +138,18 @@ def encode_many(
             resume=resume,
             started=started,
             projection=task.projection,
+            name=called[task.number],
         )
 
+    def file(task: Task, training: Training, model: QuantModel | Mosaic) -> Any:
+        return training.file(model, own.cores, partial(write, task.number) if write else None)
+
     def alone(task: Task) -> Any:
-        return container.pack(begin(task).alone(task.workers, task.stop))
+        training = begin(task)
+        return file(task, training, training.alone(task.workers, task.stop))
 
     def all_together(tasks: list[Task], give: Callable[[int, Any], None]) -> None:
-        together.train_in_stacks(tasks, begin, lambda training: container.pack(training.finish(), threads=own.cores), give)
+        together.train_in_stacks(tasks, begin, lambda task, training: file(task, training, training.finish()), give)
 
     results: list[Any] = [None] * len(todo)
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 
@@ -16,10 +19,11 @@ def _cause(error: OSError) -> str:
     return error.strerror or str(error) or type(error).__name__
 
 
-def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """All bytes of a file. Raises FileError."""
+def read_bytes(path: str | os.PathLike[str], most: int = -1) -> bytes:
+    """All bytes of a file, or the first of them, at most so many. Raises FileError."""
     try:
-        return Path(path).read_bytes()
+        with open(path, "rb") as file:
+            return file.read(most)
     except OSError as error:
         raise FileError(f"cannot read {path}: {_cause(error)}") from error
 
@@ -76,9 +80,9 @@ def _replace(target: Path, data: bytes | memoryview) -> None:
         raise IsADirectoryError(None, "it is a folder")
     mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else None
     temporary = target.with_name(f".doh-{secrets.token_hex(8)}.tmp")  # short: the target's name may be as long as the disk allows
-    # 0o666 and the umask: the permissions of any newly made file (mkstemp would give 0o600).
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:
+        # 0o666 and the umask: the permissions of any newly made file (mkstemp would give 0o600).
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
         try:
             _write_all(handle, data)
             os.fsync(handle)
@@ -88,8 +92,52 @@ def _replace(target: Path, data: bytes | memoryview) -> None:
             os.close(handle)
         os.replace(temporary, target)
     except BaseException:
-        os.unlink(temporary)
+        with suppress(FileNotFoundError):  # it was not made, or is renamed already
+            os.unlink(temporary)
         raise
+
+
+class StateFile(os.PathLike[str]):
+    """A file for the state of a run, which is not to replace that of another run, nor anything else that lies there.
+
+    mine: whether what lies there is this run's own, which wrote it or went on from it.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path, self.mine = Path(path), False
+
+    @classmethod
+    def at(cls, path: str | os.PathLike[str]) -> StateFile:
+        """The state file of that path; one that is one already is returned as it is."""
+        return path if isinstance(path, StateFile) else cls(path)
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    __str__ = __fspath__
+
+    def make_room(self) -> Path | None:
+        """Renames a file that lies there and is not this run's to PATH.old, or PATH.old2 and so on where that is taken, and returns that name.
+
+        Raises FileError.
+        """
+        if self.mine or not self.path.is_file():  # a device is written as it is
+            return None
+        aside = next(name for name in self._names() if not os.path.lexists(name))
+        try:
+            return self.path.rename(aside)
+        except OSError as error:
+            raise FileError(f"cannot rename {self.path} to {aside}: {_cause(error)}") from error
+
+    def set_aside(self) -> Iterator[Path]:
+        """The files that make_room() has renamed, now or in an earlier run, and that are still there."""
+        for name in self._names():
+            if not os.path.lexists(name):
+                return
+            yield name
+
+    def _names(self) -> Iterator[Path]:
+        return (Path(f"{self.path}.old{number if number > 1 else ''}") for number in count(1))
 
 
 def _write_all(handle: int, data: bytes | memoryview) -> None:

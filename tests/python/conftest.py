@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 # A background job starts with Ctrl-C ignored, and so would the programs under test, which inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -16,6 +18,14 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 TESTS = Path(__file__).resolve().parent.parent
 VECTORS = TESTS / "vectors"
 KAT = TESTS / "kat"
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    """A small picture in a file."""
+    y, x = np.mgrid[0:20, 0:28]
+    Image.fromarray(np.stack([x * 9, y * 12, x * y // 3], -1).astype(np.uint8)).save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
 
 
 def table(path: Path) -> list[list[str]]:

@@ -15,17 +15,22 @@ import numpy as np
 import pytest
 from conftest import read_all
 from PIL import Image
-from test_cli import QUICK, error_of, full_disk, run
+from test_cli import QUICK, closed, error_of, full_disk, run, run_alone
 
 import doh
 from doh import container
 from doh.cli import batch as batch_module
-from doh.cli.batch import complete, names_of
+from doh.cli import output as output_module
+from doh.cli.batch import names_of
 from doh.cli.encode import choose
 from doh.cli.progress import Board
 from doh.errors import EncodeError
+from doh.files import FileError
 
 pytest.importorskip("torch")
+
+from doh.train import many
+from doh.train.run import Run
 
 SETTINGS = [*QUICK, "--latents", "60"]
 
@@ -152,10 +157,62 @@ def test_resume_leaves_what_is_complete(tmp_path, inputs):
 
 
 def test_a_checkpoint_is_newer_than_the_file_beside_it(tmp_path, inputs):
-    assert run("encode", inputs[0], "-o", tmp_path / "a.doh", *SETTINGS).returncode == 0
-    assert complete(tmp_path / "a.doh", 1)
-    (tmp_path / "a.doh.ckpt").touch()
-    assert not complete(tmp_path / "a.doh", 1)
+    folder = tmp_path / "out"
+    assert run("encode", *inputs[:2], "-o", folder, *SETTINGS).returncode == 0
+    (folder / "a.doh.ckpt").touch()
+    result = run("encode", *inputs[:2], "-o", folder, *SETTINGS, "--resume")
+    assert f"{folder}/a.doh.ckpt is no checkpoint of doh, or a damaged checkpoint" in result.stderr and f"{folder}/b.doh is complete" in result.stderr
+
+
+def test_resume_looks_whether_a_file_is_of_its_source_and_of_the_budget(tmp_path, inputs):
+    """Another picture of that name, another kind, another rate: each is said, and encoded again."""
+    folder = tmp_path / "out"
+    words = [*QUICK, "--resume"]
+    assert run("encode", *inputs, "-o", folder, *words, "--latents", "60").returncode == 0
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    (folder / "b.doh").write_bytes(before["a.doh"])
+    np.save(inputs[2], np.zeros((12, 12, 12, 2), np.uint8))
+    again = run("encode", *inputs, "-o", folder, *words, "--latents", "60")
+    assert again.returncode == 0 and "2 files written" in again.stdout and "1 left as they were" in again.stdout
+    assert f"doh: {folder}/b.doh holds another signal (image 20 x 28 x 3 of u8, not image 24 x 16 x 1 of u8): it is encoded again\n" in again.stderr
+    assert f"doh: {folder}/c.doh holds another signal (image 12 x 12 x 3 of u8, not array 12 x 12 x 12 x 2 of u8): it is encoded again\n" in again.stderr
+    assert (folder / "b.doh").read_bytes() == before["b.doh"] and (folder / "a.doh").read_bytes() == before["a.doh"]
+    fewer = run("encode", inputs[0], "-o", f"{folder}/", *words, "--latents", "50")
+    assert f"doh: {folder}/a.doh has 60 latents, not the 50 that are asked for: it is encoded again\n" in fewer.stderr and fewer.returncode == 0
+    wide = ["--preset", "fast", "--set", "steps=30", "--device", "cpu", "--threads", "1", "--resume"]
+    for size, said in (
+        ("300", "it is encoded again"),
+        ("300", "is complete"),
+        ("301", "is complete"),
+        ("280", "not the 280 that"),
+        ("400", "not the 400 that"),
+    ):
+        budget = run("encode", inputs[0], "-o", f"{folder}/", *wide, "--bytes", size)
+        assert budget.returncode == 0 and said in budget.stderr, (size, budget)
+    parts = [*words, "--set", "parts=2x2", "--latents", "200"]
+    assert run("encode", inputs[0], "-o", f"{folder}/", *parts).returncode == 0 and "is complete" in run("encode", inputs[0], "-o", f"{folder}/", *parts).stderr
+
+
+@pytest.mark.parametrize("resume", [[], ["--resume"]], ids=str)
+def test_an_output_that_cannot_be_used_fails_alone(resume, tmp_path, inputs, monkeypatch):
+    folder = tmp_path / "out"
+    (folder / "a.doh").mkdir(parents=True)
+    (folder / "b.doh").write_text("a letter")
+    result = run("encode", *inputs, "-o", folder, *SETTINGS, *resume)
+    assert result.returncode == 1 and listed(folder) == ["a.doh", "b.doh", "c.doh"]
+    assert f"doh: cannot write {folder}/a.doh: it is a folder\n" in result.stderr
+    assert f"doh: {folder}/b.doh is there already, and is no .doh file: give the output another name, or remove it\n" in result.stderr
+    assert result.stderr.endswith("doh: 2 of 3 could not be encoded\n") and doh.verify(folder / "c.doh")
+
+    def unreadable(path, *rest, do=output_module.read_bytes):
+        if path.name == "c.doh":
+            raise FileError(f"cannot read {path}: Permission denied")
+        return do(path, *rest)
+
+    monkeypatch.setattr(output_module, "read_bytes", unreadable)
+    shutil.rmtree(folder / "a.doh")
+    result = run("encode", *inputs, "-o", folder, *SETTINGS, *resume)
+    assert result.returncode == 1 and f"doh: cannot read {folder}/c.doh: Permission denied\n" in result.stderr and "1 file written" in result.stdout
 
 
 def test_interrupt_and_resume(tmp_path, inputs):
@@ -168,15 +225,86 @@ def test_interrupt_and_resume(tmp_path, inputs):
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 130 and output == "" and "Traceback" not in errors
-    assert errors.splitlines()[-3].endswith("under way: the same command with --resume goes on from there") and errors.endswith("doh: interrupted\n")
-    assert "a.doh.ckpt" in listed(folder) and all(name.endswith(".ckpt") for name in listed(folder))
-    unused = run("encode", inputs[0], "-o", f"{folder}/", *SETTINGS, "--set", "steps=1")
-    assert f"doh: not used: {folder}/a.doh.ckpt of an interrupted run; to go on from there, add --resume\n" in unused.stderr
-    (folder / "a.doh").unlink()
+    states = [name for name in listed(folder) if name.endswith(".ckpt")]
+    assert errors.splitlines()[-3] == f"doh: 0 written, {len(states)} under way: the same command with --resume goes on from there"
+    assert errors.endswith("doh: interrupted\n") and states[0] == "a.doh.ckpt" and states == listed(folder)
     resumed = run("encode", *inputs, "-o", folder, *settings, "--resume")
     assert resumed.returncode == 0, resumed.stderr
     assert run("encode", *inputs, "-o", tmp_path / "again", *settings).returncode == 0
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == {p.name: p.read_bytes() for p in (tmp_path / "again").iterdir()}
+
+
+@pytest.mark.filterwarnings("default:.*was there already")
+def test_states_of_an_earlier_run_are_kept_until_the_files_are_written_and_are_not_counted(tmp_path, inputs, monkeypatch):
+    """Ctrl-C amid the second of three."""
+    folder, held = tmp_path / "out", []
+    folder.mkdir()
+    for name in ("a", "b", "c"):
+        (folder / f"{name}.doh.ckpt").write_text(f"state of {name}")
+
+    def listen(self, *functions, do=many.Many._listen):
+        held.append(self)
+        do(self, *functions)
+
+    def train(run, workers, do=Run.train):
+        if run.step == 10 and run.signal.channels == 1:
+            signal.raise_signal(signal.SIGINT)
+            assert held[0].stopping.wait(20)
+        do(run, workers)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(many.Many, "_listen", listen)
+        patch.setattr(Run, "train", train)
+        result = run("encode", *inputs, "-o", f"{folder}/", *SETTINGS)
+    assert result.returncode == 130 and "doh: 1 written, 1 under way: the same command with --resume goes on from there\n" in result.stderr
+    said = f"doh: {folder}/b.doh.ckpt was there already, and is no checkpoint of doh: it is {folder}/b.doh.ckpt.old now\n"
+    assert said in result.stderr and (folder / "b.doh.ckpt.old").read_text() == "state of b" and (folder / "b.doh.ckpt").stat().st_size > 1000
+    assert (folder / "c.doh.ckpt").read_text() == "state of c"  # its turn did not come
+
+
+def test_what_was_trained_but_not_written_is_kept(tmp_path, inputs, monkeypatch):
+    folder = tmp_path / "out"
+
+    def write(path, data, do=batch_module.write_atomic):
+        if path.name == "b.doh":
+            raise FileError(f"cannot write {path}: No space left on device")
+        do(path, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(batch_module, "write_atomic", write)
+        result = run("encode", *inputs, "-o", folder, *SETTINGS)
+    assert result.returncode == 1 and listed(folder) == ["a.doh", "b.doh.ckpt", "c.doh"]
+    assert f"doh: cannot write {folder}/b.doh: No space left on device\n" in result.stderr
+    again = run("encode", *inputs, "-o", folder, *SETTINGS, "--resume")
+    assert again.returncode == 0 and "1 file written" in again.stdout and listed(folder) == ["a.doh", "b.doh", "c.doh"]
+
+
+def test_files_count_as_written_whether_or_not_anybody_reads_of_it(tmp_path, inputs):
+    nobody = closed()
+    command = [sys.executable, "-m", "doh.cli", "encode", *map(str, inputs), "-o", f"{tmp_path}/out/", *SETTINGS]
+    done = subprocess.run(command, stdout=nobody, stderr=subprocess.PIPE, text=True, timeout=120)
+    os.close(nobody)
+    assert done.returncode == 0 and "failed" not in done.stderr and "pipe" not in done.stderr, done
+    assert listed(tmp_path / "out") == ["a.doh", "b.doh", "c.doh"]
+
+
+def test_a_report_that_fails_is_no_failure_of_the_file(tmp_path, inputs, monkeypatch):
+    def tell(output, *rest):
+        raise MemoryError
+
+    monkeypatch.setattr(batch_module, "tell", tell)
+    result = run("encode", inputs[0], "-o", f"{tmp_path}/out/", *SETTINGS)
+    assert result.returncode == 0 and result.stdout.startswith(f"{tmp_path}/out: 1 file written, ")
+    assert f"doh: {tmp_path}/out/a.doh is written, but could not be looked at (not enough memory)\n" in result.stderr
+
+
+def test_what_diverges_is_named(tmp_path, inputs):
+    """Two that do so at the same step; with the filters that Python has by itself."""
+    shutil.copy(inputs[0], tmp_path / "twin.png")
+    wild = ["--set", "steps=240", "--set", "lr_latents=4", "--set", "depth=4", "--set", "batch=300", "--latents", "90"]
+    result = run_alone("encode", inputs[0], tmp_path / "twin.png", "-o", tmp_path / "out", *QUICK, *wild)
+    said = [line.split(": ")[1] for line in result.stderr.splitlines() if "training diverged before step 1" in line or "out of bounds" in line]
+    assert {str(inputs[0]), f"{tmp_path}/twin.png"} <= set(said), result.stderr
 
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a pseudo-terminal")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 
 import numpy as np
@@ -10,8 +11,10 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
-from safetensors.torch import load_file  # noqa: E402
+from safetensors import safe_open  # noqa: E402
+from safetensors.torch import save as to_bytes  # noqa: E402
 
+import doh  # noqa: E402
 from doh import EncodeError, Signal  # noqa: E402
 from doh.config import Config  # noqa: E402
 from doh.container import pack  # noqa: E402
@@ -53,7 +56,7 @@ def interrupted(path, at: int, config: Config, monkeypatch, error: type[BaseExce
         {"sampling": "epochs"},
         {"sampling": "random"},
         {"latents": 0, "bytes": 300},
-        {"schedule": "exponential", "latent_scale": "paper", "lr_latents": 0.08},
+        {"schedule": "exponential", "latent_scale": "paper", "lr_latents": 0.0008},
     ],
     ids=lambda c: "-".join(map(str, c.values())) or "plain",
 )
@@ -132,12 +135,25 @@ def test_a_caller_may_stop_a_training(tmp_path):
     assert resumed.step == 8
 
 
-def test_another_version_is_refused(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("VERSION", checkpoint.VERSION + 1, "checkpoint of another version of doh"),
+        ("RELEASE", "0.0.9", "checkpoint of doh [0-9.]+, this is 0.0.9: go on"),
+    ],
+)
+def test_another_version_is_refused(name, value, message, tmp_path, monkeypatch):
     path = tmp_path / "state"
     interrupted(path, 5, CONFIG, monkeypatch)
-    monkeypatch.setattr(checkpoint, "VERSION", checkpoint.VERSION + 1)
-    with pytest.raises(EncodeError, match="checkpoint of another version of doh"):
+    monkeypatch.setattr(checkpoint, name, value)
+    with pytest.raises(EncodeError, match=message):
         fit(SIGNAL, CONFIG, checkpoint=path, resume=True)
+
+
+def test_a_checkpoint_says_which_doh_wrote_it(tmp_path, monkeypatch):
+    interrupted(tmp_path / "state", 5, CONFIG, monkeypatch)
+    with safe_open(tmp_path / "state", "pt") as file:
+        assert json.loads(file.metadata()["doh"])["doh"] == doh.__version__
 
 
 def test_an_interrupt_from_elsewhere_saves_only_whole_steps(tmp_path, monkeypatch):
@@ -152,13 +168,6 @@ def test_an_interrupt_from_elsewhere_saves_only_whole_steps(tmp_path, monkeypatc
     with pytest.raises(KeyboardInterrupt):
         fit(SIGNAL, config, checkpoint=tmp_path / "torn")
     assert not (tmp_path / "torn").exists()
-
-
-def test_without_resume_a_checkpoint_is_not_read(tmp_path):
-    path = tmp_path / "state"
-    path.write_bytes(b"something else")
-    fit(SIGNAL, CONFIG, checkpoint=path)
-    assert load_file(path)["0.latents"].shape == (90,)
 
 
 def test_resume_without_a_checkpoint_starts_afresh(tmp_path):
@@ -192,3 +201,44 @@ def test_damage_is_refused(tmp_path, monkeypatch):
         path.write_bytes(bad)
         with pytest.raises(EncodeError, match="checkpoint"):
             fit(SIGNAL, CONFIG, checkpoint=path, resume=True)
+
+
+def test_every_flipped_bit_is_noticed(tmp_path, monkeypatch):
+    """In the tensors, in the note, wherever: each is an EncodeError that names the file, and none another result."""
+    path = tmp_path / "state"
+    interrupted(path, 25, CONFIG, monkeypatch)
+    good, run = path.read_bytes(), Run(SIGNAL, CONFIG)
+    checkpoint.load(run, path)
+    for place in range(0, len(good), 7):
+        bad = bytearray(good)
+        bad[place] ^= 1 << place % 8
+        path.write_bytes(bad)
+        with pytest.raises(EncodeError, match=r"state is .*checkpoint"):
+            checkpoint.load(run, path)
+
+
+def test_damage_is_called_so(tmp_path, monkeypatch):
+    """A key of the note, and a number."""
+    path = tmp_path / "state"
+    interrupted(path, 25, CONFIG, monkeypatch)
+    good = path.read_bytes()
+    numbers = bytearray(good)
+    numbers[-20] ^= 4
+    for bad in (good.replace(b"best_loss", b"best_lass"), bytes(numbers)):
+        assert bad != good
+        path.write_bytes(bad)
+        with pytest.raises(EncodeError, match=r"state is a damaged checkpoint"):
+            fit(SIGNAL, CONFIG, checkpoint=path, resume=True)
+
+
+def test_a_note_that_lacks_something_is_damage_even_if_its_checksum_is_right(tmp_path, monkeypatch):
+    path = tmp_path / "state"
+    interrupted(path, 25, CONFIG, monkeypatch)
+    monkeypatch.setattr(checkpoint, "_digest", lambda note, tensors: "of whatever it is")
+    for change in (lambda note: note.pop("networks"), lambda note: note["networks"][0].pop("schedule"), lambda note: note.update(config=7)):
+        with safe_open(path, "pt") as file:
+            note, tensors = json.loads(file.metadata()["doh"]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        change(note)
+        (tmp_path / "bad").write_bytes(to_bytes(tensors, {"doh": json.dumps(note), "sha256": "of whatever it is"}))
+        with pytest.raises(EncodeError, match="damaged checkpoint"):
+            fit(SIGNAL, CONFIG, checkpoint=tmp_path / "bad", resume=True)

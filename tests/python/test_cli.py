@@ -1,4 +1,4 @@
-"""The command line, as a person runs it; in processes of its own where that matters."""
+"""The command line, as a person runs it; in processes of its own where that matters. Encoding has files of its own (test_encode.py, test_batch.py)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from conftest import read_all
 from PIL import Image
 
 import doh
@@ -78,13 +77,6 @@ def random_file(path: Path, shape=(24, 36), channels=3, sample_type="u8", kind="
     )
     path.write_bytes(container.pack(model))
     return path
-
-
-@pytest.fixture
-def photo(tmp_path) -> Path:
-    y, x = np.mgrid[0:20, 0:28]
-    Image.fromarray(np.stack([x * 9, y * 12, x * y // 3], -1).astype(np.uint8)).save(tmp_path / "photo.png")
-    return tmp_path / "photo.png"
 
 
 # decode, info, verify, eval: no training
@@ -273,6 +265,13 @@ def full_disk(tmp_path: Path, name: str) -> Path:
     return tmp_path / name
 
 
+def closed() -> int:
+    """The writing end of a pipe that nobody reads."""
+    ours, theirs = os.pipe()
+    os.close(ours)
+    return theirs
+
+
 def folder(path: Path) -> Path:
     path.mkdir()
     return path
@@ -339,129 +338,3 @@ def test_no_limits(tmp_path, monkeypatch):
 @pytest.mark.parametrize("scale", ["1e10", "1e30", "1e9999999", "9" * 50, "1e+999/7", "0", "-1", "x", "1/0"])
 def test_bad_scales(tmp_path, scale):
     assert error_of(run("decode", random_file(tmp_path / "a.doh"), "-o", tmp_path / "a.png", f"--scale={scale}")).startswith("doh: --scale ")
-
-
-# Encoding
-
-
-def test_the_source_is_not_overwritten(tmp_path, photo):
-    before = photo.read_bytes()
-    (tmp_path / "link.png").symlink_to(photo)
-    for source, output in [(photo, photo), (tmp_path / "link.png", photo), (photo, tmp_path / "link.png")]:
-        assert "is the very file that is read" in error_of(run("encode", source, "-o", output, *QUICK, "--latents", "40"))
-    assert photo.read_bytes() == before
-
-
-def test_a_file_on_stdout_is_nothing_but_the_file(tmp_path, photo):
-    words = ["encode", photo, "-o", "/dev/stdout", *QUICK, "--latents", "40"]
-    result = subprocess.run([sys.executable, "-m", "doh.cli", *map(str, words)], capture_output=True, timeout=120)
-    assert result.returncode == 0 and b"dB decoded" in result.stderr, result.stderr
-    assert doh.decode(result.stdout).shape == (20, 28, 3)
-
-
-def test_the_device_may_come_from_settings(tmp_path, photo):
-    words = [word for word in QUICK if word not in ("--device", "cpu")]
-    assert "device 'gpu7' cannot be used" in error_of(run("encode", photo, "-o", tmp_path / "o.doh", *words, "--set", "device=gpu7"))
-
-
-def test_encode_and_everything_after_it(tmp_path, photo):
-    output = tmp_path / "o.doh"
-    result = run("encode", photo, "-o", output, *QUICK, "--latents", "60", "--seed", "3")
-    assert result.returncode == 0, result.stderr
-    samples, reference = doh.decode(output), np.array(Image.open(photo))
-    info = doh.read_info(output)
-    assert (info.latents, info.seed, info.width, info.depth) == (60, 3, 8, 2)
-    psnr = metrics.psnr(samples, reference, 255)
-    assert result.stdout.startswith(f"{output}: {output.stat().st_size:,} bytes, {info.bpp:.4f} bpp, {psnr:.2f} dB decoded, ")
-    assert len(result.stdout.splitlines()) == 1
-    assert sorted(os.listdir(tmp_path)) == ["o.doh", "photo.png"]
-    assert run("verify", output).returncode == 0
-    assert json.loads(run("eval", output, photo, "--json").stdout)["bytes"] == output.stat().st_size
-    again = run("encode", photo, "-o", tmp_path / "p.doh", *QUICK, "--latents", "60", "--seed", "3")
-    assert again.returncode == 0 and (tmp_path / "p.doh").read_bytes() == output.read_bytes()
-
-
-def test_settings_come_from_preset_then_file_then_options(tmp_path, photo):
-    (tmp_path / "c.toml").write_text("depth = 3\nwidth = 9\nseed = 8\n")
-    words = ["--preset", "fast", "--config", tmp_path / "c.toml", "--set", "width=7", "--set", "steps=5", "--latents", "40", "--device", "cpu"]
-    assert run("encode", photo, "-o", tmp_path / "o.doh", *words).returncode == 0
-    info = doh.read_info(tmp_path / "o.doh")
-    assert (info.depth, info.width, info.seed, info.latents) == (3, 7, 8, 40)
-
-
-@pytest.mark.parametrize(("option", "value", "limit"), [("--bytes", "300", 300), ("--bpp", "4.5", 4.5 * 20 * 28 / 8)])
-def test_budgets_are_met_by_the_file(tmp_path, photo, option, value, limit):
-    output = tmp_path / "o.doh"
-    result = run("encode", photo, "-o", output, option, value, "--preset", "fast", "--set", "steps=60", "--device", "cpu")
-    assert result.returncode == 0, result.stderr
-    assert 0.97 * limit <= output.stat().st_size <= limit
-
-
-def test_warnings_of_the_source_are_shown(tmp_path, photo):
-    Image.open(photo).convert("P").save(tmp_path / "p.png")
-    result = run("encode", tmp_path / "p.png", "-o", tmp_path / "o.doh", *QUICK, "--latents", "40")
-    assert result.returncode == 0 and f"doh: {tmp_path}/p.png: the palette converted to 8-bit RGB\n" in result.stderr
-
-
-@pytest.mark.filterwarnings("default:training diverged")
-def test_warnings_of_the_training_take_one_line_each(tmp_path, photo):
-    wild = ["--set", "steps=240", "--set", "lr_latents=4", "--set", "depth=4", "--set", "batch=300"]
-    result = run("encode", photo, "-o", tmp_path / "o.doh", *QUICK, *wild, "--latents", "90")
-    lines = [line for line in result.stderr.splitlines() if "diverged" in line]
-    assert lines and all(line.startswith("doh: training diverged before step ") for line in lines) and ".py" not in result.stderr
-
-
-def test_a_full_disk_at_the_end(tmp_path, photo):
-    """The file does not fit: one line, nothing half-written, and the target as it was."""
-    target = tmp_path / "o.doh"
-    target.write_bytes(b"old")
-    result = run_alone("encode", photo, "-o", target, *QUICK, "--latents", "60", preexec_fn=small_disk)
-    assert result.returncode == 1 and result.stdout == ""
-    assert result.stderr.splitlines()[-1] == f"doh: cannot write {target}: File too large"
-    assert sorted(os.listdir(tmp_path)) == ["o.doh", "photo.png"] and target.read_bytes() == b"old"
-    result = run("encode", photo, "-o", full_disk(tmp_path, "full.doh"), *QUICK, "--latents", "60")
-    assert result.returncode == 1 and result.stderr.splitlines()[-1] == f"doh: cannot write {tmp_path}/full.doh: No space left on device"
-
-
-def test_interrupt_and_resume(tmp_path, photo):
-    """Ctrl-C: code 130, no output, a checkpoint; --resume ends where an undisturbed run ends."""
-    settings = [*QUICK, "--set", "steps=2500", "--latents", "60"]
-    words = [sys.executable, "-m", "doh.cli", "encode", str(photo), "-o", str(tmp_path / "o.doh"), *settings]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert "/2,500" in process.stderr.readline()
-    process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=60)
-    assert process.returncode == 130 and output == "" and "Traceback" not in errors
-    checkpoint = tmp_path / "o.doh.ckpt"
-    assert f"the run's state is in {checkpoint}" in errors and errors.endswith("doh: interrupted\n")
-    assert sorted(os.listdir(tmp_path)) == ["o.doh.ckpt", "photo.png"]
-    resumed = run("encode", photo, "-o", tmp_path / "o.doh", *settings, "--resume")
-    assert resumed.returncode == 0, resumed.stderr
-    assert sorted(os.listdir(tmp_path)) == ["o.doh", "photo.png"]
-    assert run("encode", photo, "-o", tmp_path / "p.doh", *settings).returncode == 0
-    assert (tmp_path / "o.doh").read_bytes() == (tmp_path / "p.doh").read_bytes()
-
-
-def test_progress_lines():
-    from types import SimpleNamespace
-
-    from doh.cli.progress import clock, describe
-
-    report = SimpleNamespace(phase="fit", step=1200, steps=8000, psnr=27.456, rate=41.4, remaining_s=164.4, bytes=5000)
-    assert describe(report) == "fit 1,200/8,000, 27.46 dB, 41 steps/s, about 5,000 bytes, 2:44 left"
-    start = SimpleNamespace(phase="fit", step=0, steps=8000, psnr=float("inf"), rate=0.0, remaining_s=0.0, bytes=0)
-    assert describe(start) == "fit 0/8,000"
-    assert [clock(s) for s in (0, 59.6, 3600, 7384)] == ["0:00", "1:00", "1:00:00", "2:03:04"]
-
-
-@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a pseudo-terminal")
-def test_live_progress_on_a_terminal(tmp_path, photo):
-    ours, theirs = os.openpty()
-    words = [sys.executable, "-m", "doh.cli", "encode", str(photo), "-o", str(tmp_path / "o.doh"), "--latents", "60"]
-    process = subprocess.Popen(
-        [*words, *QUICK, "--set", "steps=1500"], stdout=subprocess.PIPE, stderr=theirs, env={**os.environ, "TERM": "xterm", "COLUMNS": "120"}
-    )
-    os.close(theirs)
-    seen = read_all(ours)
-    assert process.wait(timeout=60) == 0 and b"starting " in seen and b"/1,500" in seen and b" left" in seen
-    process.stdout.close()

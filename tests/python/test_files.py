@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -76,6 +77,17 @@ def test_interrupt_leaves_nothing(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == []
 
 
+def test_an_interrupt_right_after_it_is_made_leaves_nothing(tmp_path, monkeypatch):
+    def opening(*arguments, do=os.open):
+        os.close(do(*arguments))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "open", opening)
+    with pytest.raises(KeyboardInterrupt):
+        files.write_atomic(tmp_path / "a.doh", b"x")
+    assert os.listdir(tmp_path) == []
+
+
 def test_devices_are_written_straight():
     files.write_atomic("/dev/null", b"x")
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
@@ -111,3 +123,42 @@ def test_read_bytes_names_the_file(tmp_path):
         files.read_bytes(tmp_path / "a.png")
     with pytest.raises(files.FileError, match="Is a directory"):
         files.read_bytes(tmp_path)
+
+
+def test_an_interrupt_right_after_the_rename_is_passed_on(tmp_path, monkeypatch):
+    def replacing(source, target, do=os.replace):
+        do(source, target)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", replacing)
+    with pytest.raises(KeyboardInterrupt):
+        files.write_atomic(tmp_path / "a.doh", b"x")
+    assert os.listdir(tmp_path) == ["a.doh"] and (tmp_path / "a.doh").read_bytes() == b"x"
+
+
+def test_what_lies_where_a_state_is_to_be_is_renamed_and_never_lost(tmp_path):
+    state = files.StateFile.at(tmp_path / "s")
+    assert files.StateFile.at(state) is state and os.fspath(state) == str(state) == str(tmp_path / "s")
+    assert state.make_room() is None and list(state.set_aside()) == []
+    for number, name in enumerate(("s.old", "s.old2", "s.old3")):
+        state.path.write_text(str(number))
+        assert state.make_room() == tmp_path / name and not state.path.exists()
+        assert (tmp_path / name).read_text() == str(number)
+    assert [path.name for path in state.set_aside()] == ["s.old", "s.old2", "s.old3"]
+    state.path.write_text("of this run")
+    state.mine = True
+    assert state.make_room() is None and state.path.read_text() == "of this run"
+
+
+def test_no_room_for_a_state(tmp_path, monkeypatch):
+    def refused(*_):
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "s").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "s")
+    link = files.StateFile(tmp_path / "link")
+    assert link.make_room() == tmp_path / "link.old" and (tmp_path / "s").exists()  # what it points to stays where it is
+    assert files.StateFile("/dev/null").make_room() is None
+    monkeypatch.setattr(Path, "rename", refused)
+    with pytest.raises(files.FileError, match=r"^cannot rename .*/s to .*/s\.old: Permission denied$"):
+        files.StateFile(tmp_path / "s").make_room()

@@ -20,6 +20,7 @@ from doh import EncodeError  # noqa: E402
 from doh.config import Config  # noqa: E402
 from doh.signal import Signal  # noqa: E402
 from doh.train import fused, run  # noqa: E402
+from doh.train.gradient import Workers  # noqa: E402
 from doh.train.siren import siren as plain_siren  # noqa: E402
 
 _train = pytest.importorskip("doh._train")
@@ -263,6 +264,17 @@ def test_environment_names_the_kernel(kernel, status):
 
 
 # the encoder
+
+
+def test_a_kernel_that_is_none_is_an_error_of_one_line(monkeypatch):
+    signal, settings = Signal(np.zeros((8, 8, 1), np.uint8), "image", "u8"), {"latents": 100, "steps": 2, "device": "cpu"}
+    monkeypatch.setenv("DOH_TRAIN_KERNEL", "foo")
+    with pytest.raises(EncodeError, match=rf"^DOH_TRAIN_KERNEL is 'foo', which is no kernel, or not for this processor: there are {', '.join(KERNELS)}$"):
+        run.Run(signal, Config(**settings))
+    run.Run(signal, Config(**settings, engine="eager"))  # which asks for none
+    for name in ("", KERNELS[-1]):
+        monkeypatch.setenv("DOH_TRAIN_KERNEL", name)
+        run.Run(signal, Config(**settings)).train(Workers(1, None))
 
 
 def test_setting_chooses_the_step(monkeypatch):

@@ -107,13 +107,60 @@ def test_time_is_kept_for_the_end(decode, rounding, monkeypatch):
     assert sum(decoded) == ({0.01: 5, 0.3: 5, 1.5: 0}[decode] if rounding == "nearest" else 0)  # what has settled is of one step
 
 
+SIZED = {"latents": 0, "bytes": 300}
+
+
+@pytest.mark.parametrize("rounding", ["nearest", "trellis"])
+@pytest.mark.parametrize("file", [0.02, 0.1, 0.2])
+@pytest.mark.parametrize("step", [0.05, 0.4])
+def test_what_setting_the_quantisation_step_takes_is_not_taken_from_the_finish(step, file, rounding, monkeypatch):
+    """A search makes about 16 files. Its time is no forecast of a step's, and the end, which does not need one, does not wait for it."""
+    world = World(monkeypatch, step, 0.02, file)
+    used, model = world.fit(CONFIG.replace(**SIZED, rounding=rounding))
+    assert 0.92 * 20 <= used + 0.02 + file <= 20 and 0.97 * 300 <= len(pack(model)) <= 300
+    rounded = sum(t.rounded for t in world.trace)
+    assert rounded == pytest.approx(0.25 * len(world.trace), rel=0.35) and world.trace[-1].share > 0.93
+
+
+def test_without_time_for_that_nothing_is_rounded_before_the_end(monkeypatch):
+    world = World(monkeypatch, 0.05, 0.02, 0.4)
+    used, model = world.fit(CONFIG.replace(**SIZED))
+    assert used <= 20 and not any(t.rounded for t in world.trace) and world.trace[-1].share > 0.98 and len(pack(model)) <= 300
+
+
+@pytest.mark.parametrize("until", [15.0, 18.0, 100.0], ids=["from the finish on", "late", "at the end"])
+def test_an_end_that_misses_the_budget_has_time_to_search_or_something_that_fits(until, monkeypatch):
+    """From some moment on the file is too large, or when all steps are done. A search takes 2 s."""
+    world, size, finished, ending = World(monkeypatch, 0.05, 0.02, 0.1), Run.size, Run.finished, []
+
+    def sizing(run, step):
+        large = run.quantisation and step == run.quantisation.latent and (world.now - 1000 > until or ending)
+        return size(run, step) * (2 if large else 1)
+
+    def finishing(run, *rest):
+        ending.append(world.now - 1000)
+        model = finished(run, *rest)
+        kept = run.fitting and torch.equal(run.latents, run.fitting[0])
+        assert bool(kept) == (until > 15)
+        return model
+
+    monkeypatch.setattr(Run, "size", sizing)
+    monkeypatch.setattr(Run, "finished", finishing)
+    used, model = world.fit(CONFIG.replace(**SIZED))
+    assert used + 0.12 <= 20 and 0.97 * 300 <= len(pack(model)) <= 300
+    assert 16.5 < ending[0] < 17.5 and used > ending[0] + 1 if until == 15 else ending[0] > 18.9
+
+
+def test_one_slow_step_is_no_forecast(monkeypatch):
+    world = World(monkeypatch, lambda now: 1.5 if 1017 < now < 1017.2 else 0.1)
+    used, _ = world.fit()
+    assert 19 < used <= 20
+
+
 def test_a_slow_bisection_is_provided_for(monkeypatch):
     world = World(monkeypatch, 0.05, 0.1, 0.05)
     used, model = world.fit(CONFIG.replace(bytes=300))
     assert 0.9 * 20 <= used + 0.2 <= 20 and 0.97 * 300 <= len(pack(model)) <= 300
-
-
-SIZED = {"latents": 0, "bytes": 300}
 
 
 @pytest.mark.parametrize(
@@ -129,7 +176,7 @@ def test_the_finish_sets_its_steps_as_often_as_one_of_a_fixed_length(changes, fi
         do(run, step)
 
     monkeypatch.setattr(Run, "quantise_at", setting)
-    world.fit(CONFIG.replace(**changes, finish=finish))
+    world.fit(CONFIG.replace(**changes, finish=finish, lr_latents=0.01))
     assert at[:times] == pytest.approx([1 - finish + finish * until * i / times for i in range(times)], abs=0.005)
     assert len(at) <= times + (times > 1)  # whole steps between them: one more may find room
 

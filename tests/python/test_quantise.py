@@ -13,10 +13,11 @@ torch = pytest.importorskip("torch")
 from doh import EncodeError, Signal, reference  # noqa: E402
 from doh.config import Config  # noqa: E402
 from doh.container import pack, pack_unsealed, unpack  # noqa: E402
-from doh.model import BiasScale, QuantModel, Scale, Target  # noqa: E402
+from doh.model import GENERATORS, BiasScale, QuantModel, Scale, Target  # noqa: E402
 from doh.train.plan import bits_of, carried_waves, frequencies_below, learning_rate_for, most_bytes, plan, target_for  # noqa: E402
 from doh.train.projection import KINDS  # noqa: E402
 from doh.train.quantise import Quantiser, round_through, snap, wrap  # noqa: E402
+from doh.train.run import Run  # noqa: E402
 from doh.train.siren import Encoding, initial_gains, siren  # noqa: E402
 
 SIGNAL = Signal(np.random.default_rng(0).integers(0, 256, (9, 11, 3), np.uint8), "image", "u8")
@@ -240,3 +241,12 @@ def test_bits_of_a_latent():
     cells = Signal(np.zeros((4, 4, 4, 1), np.uint8), "occupancy", "u1")
     assert [bits_of(signal, Config()) for signal in (SIGNAL, cells)] == [4.7, 5.5]
     assert [bits_of(SIGNAL, Config(**changes)) for changes in ({"rounding": "nearest"}, {"finish": 0.0}, {"bits": 6.0})] == [5.5, 5.5, 6.0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_projection_says_what_the_file_calls_it(kind, monkeypatch):
+    """Whatever a unit of its sums is worth."""
+    run = Run(SIGNAL, Config(latents=50, width=6, depth=2, frequencies=1, generator=kind, device="cpu"))
+    assert KINDS[kind].name == run.projection.name == kind and list(KINDS) == list(GENERATORS)
+    monkeypatch.setattr(run.projection, "unit", 0.75)
+    assert run.model(run.quantiser.steps(0.01)).generator == kind

@@ -206,7 +206,9 @@ def test_the_work_of_a_box_counts_the_parts_with_points_in_it(name):
             for index, model in zip(np.ndindex(*mosaic.parts), mosaic.models, strict=True):
                 points = math.prod(int((part == i).sum()) for part, i in zip(place, index))
                 n, weights = len(model.latent_codes), model.target.weights
-                work += points and (16 * n * weights if model.generator == "dense" else -(-weights // n) * n) + points * (weights + 16 * model.target.depth * model.target.width)
+                work += points and (16 * n * weights if model.generator == "dense" else -(-weights // n) * n) + points * (
+                    weights + 16 * model.target.depth * model.target.width
+                )
             box = {"grid": grid, "offset": offset, "extent": extent}
             assert np.array_equal(doh.decode(data, **box, limits={"max_work": work}), reference.samples(mosaic, **box))
             with pytest.raises(doh.DohError, match="LIMIT_WORK"):

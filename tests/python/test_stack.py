@@ -23,7 +23,7 @@ from doh.train import fused, importance, together  # noqa: E402
 from doh.train.fit import Training  # noqa: E402
 from doh.train.gradient import Workers  # noqa: E402
 from doh.train.many import Projections, Task  # noqa: E402
-from doh.train.run import Run  # noqa: E402
+from doh.train.run import Diverged, Run  # noqa: E402
 from doh.train.stack import Stack, kin  # noqa: E402
 
 RNG = np.random.default_rng(3)
@@ -181,7 +181,7 @@ def in_stacks(images, checkpoints=None, resume=False, stop=lambda trainings: Non
         return trainings[-1]
 
     tasks = [Task(number, Workers(1, None), lambda: stop(trainings), projections, lambda report: None) for number in range(len(images))]
-    together.train_in_stacks(tasks, begin, lambda training: pack(training.finish()), found.__setitem__)
+    together.train_in_stacks(tasks, begin, lambda task, training: pack(training.finish()), found.__setitem__)
     return found
 
 
@@ -196,6 +196,22 @@ def test_a_signal_that_goes_out_of_bounds_is_trained_once_more_alone(sick, sizes
     found = in_stacks(IMAGES[:3], stop=stop)
     assert sizes == [3] and list(found)[-1] == sick
     assert found == {i: doh.encode(IMAGES[i], **QUICK) for i in range(3)}
+
+
+@needs_compiled
+def test_one_that_has_diverged_when_all_steps_are_done_is_trained_once_more_alone(sizes, monkeypatch):
+    def judging(run, do=Run.judge):
+        do(run)
+        if run.step == 60 and run.signal.samples is IMAGES[1] and len(judged) < 2:
+            judged.append(run)
+            raise Diverged("wild")
+
+    judged = []
+    monkeypatch.setattr(Run, "judge", judging)
+    with pytest.warns(UserWarning, match="diverged before step 60"):
+        found = in_stacks(IMAGES[:3])
+    assert sizes == [3] and list(found) == [0, 2, 1] and [run.restarts for run in judged] == [0, 1]
+    assert {i: found[i] for i in (0, 2)} == {i: doh.encode(IMAGES[i], **QUICK) for i in (0, 2)}
 
 
 @needs_compiled
@@ -246,7 +262,7 @@ def test_checkpoints_of_signals_alone_serve_a_stack(tmp_path, sizes):
 def test_checkpoints_now_and_then_and_one_that_cannot_be_written(tmp_path):
     paths = [tmp_path / "0.ckpt", tmp_path / "none" / "1.ckpt", tmp_path / "2.ckpt"]
     found = in_stacks(IMAGES[:3], paths, checkpoint_seconds=0.0)
-    assert isinstance(found[1], OSError)
+    assert isinstance(found[1], OSError)  # as its folder is not there
     assert [found[i] for i in (0, 2)] == [doh.encode(IMAGES[i], **QUICK) for i in (0, 2)]
     assert [step_of(paths[i]) for i in (0, 2)] == [60, 60]
 

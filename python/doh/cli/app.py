@@ -77,9 +77,11 @@ def encode(
         raise typer.BadParameter("--time takes a positive number of seconds")
     with errors_in_one_line():
         from doh.cli.encode import run
+        from doh.train.interrupts import as_ctrl_c
 
         options = {"latents": latents, "bpp": bpp, "bytes": size, "seconds": seconds, "seed": seed, "device": device, "threads": threads}
-        run(sources, output, preset, config, settings or [], resume, options, {"grid": grid, "occupancy": occupancy})
+        with as_ctrl_c():
+            run(sources, output, preset, config, settings or [], resume, options, {"grid": grid, "occupancy": occupancy})
 
 
 @app.command()

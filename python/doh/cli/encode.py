@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from doh.cli.output import check_output, clear, state_of
 from doh.cli.progress import show_progress
-from doh.cli.report import check_not_itself, say
+from doh.cli.report import say
 from doh.cli.result import tell
 from doh.errors import EncodeError
-from doh.files import check_target, write_atomic
+from doh.files import write_atomic
+from doh.signal import Signal
 from doh.signals import read_signal
 
 if TYPE_CHECKING:
@@ -48,33 +51,32 @@ def run(
 def run_one(source: Path, output: Path, choice: Config, resume: bool, reading: dict[str, Any]) -> None:
     """Encodes `source`, read with the options `reading`, to `output`.
 
-    The checkpoint lies beside the output, as OUT.doh.ckpt, and goes once the file is written. Raises KeyboardInterrupt after saying where it is.
+    The checkpoint lies beside the output, as OUT.doh.ckpt, and goes once the file is written. What stops the run is passed on after saying where that is.
     """
-    check_target(output)
-    check_not_itself(source, output)
-    signal, notes = read_signal(source, **reading)
-    for note in notes:
-        say(note)
-    checkpoint = Path(f"{output}.ckpt") if output.is_file() or not output.exists() else None  # none beside a device
-    if checkpoint and checkpoint.exists() and not resume:
-        say(f"{checkpoint} of an interrupted run is not used; to go on from it, add --resume")
-    if resume and not (checkpoint and checkpoint.exists()):
+    check_output(source, output)
+    state = state_of(output)
+    if resume and not (state and state.path.exists()):
         say(f"there is no {output}.ckpt to resume from: starting at the beginning")
-    started = time.monotonic()
+    started, signals = time.monotonic(), []
+
+    def read() -> Signal:
+        signal, notes = read_signal(source, **reading)
+        for note in notes:
+            say(note)
+        signals.append(signal)
+        return signal
+
     try:
         with show_progress() as progress:
             from doh.codec import encode
 
-            data = encode(signal, config=choice, progress=progress, checkpoint=checkpoint, resume=resume)
-        write_atomic(output, data)
-    except KeyboardInterrupt:
-        if checkpoint and checkpoint.exists():
-            say(f"no file written; the run's state is in {checkpoint}: the same command with --resume goes on from there")
+            data = encode(read, config=choice, progress=progress, checkpoint=state, resume=resume, write=partial(write_atomic, output))
+    except (KeyboardInterrupt, OSError, MemoryError):
+        if state and state.mine:
+            say(f"no file written; the run's state is in {state}: the same command with --resume goes on from there")
         raise
-    if checkpoint:
-        checkpoint.unlink(missing_ok=True)
-    seconds = time.monotonic() - started
-    tell(output, data, signal, seconds, choice.cores)
+    clear(state)
+    tell(output, data, signals[0], time.monotonic() - started, choice.cores)
 
 
 def choose(preset: str | None, config: Path | None, settings: list[str], options: dict[str, Any]) -> Config:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from math import isfinite
 from typing import TYPE_CHECKING
 
+from doh.cli.report import show
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -49,7 +51,7 @@ class PlainLines:
         now = time.monotonic()
         if p.phase != self.phase or now >= self.due:
             self.phase, self.due = p.phase, now + PLAIN_SECONDS
-            print(describe(p), file=sys.stderr, flush=True)
+            show(describe(p), sys.stderr)
 
 
 def describe(p: Progress) -> str:
@@ -101,13 +103,16 @@ class Board:
         self.active[number] = p
         self.show(news)
 
-    def end(self, number: int, failed: bool) -> None:
+    def end(self, number: int, failed: bool, earlier: bool = False) -> None:
+        """earlier: it was done already, in an earlier run."""
         self.active.pop(number, None)
         if failed:
             self.failed += 1
             self.before.pop(number, None)
         else:
             self.done += 1
+        if earlier:
+            self.before[number] = 1.0
         self.show(True)
 
     def whole(self) -> str:
@@ -140,7 +145,7 @@ def show_board(names: Sequence[str]) -> Iterator[Board]:
             nonlocal due
             if board.clock() >= due:
                 due = board.clock() + PLAIN_SECONDS
-                print(*board.lines(), board.whole(), sep="\n", file=sys.stderr, flush=True)
+                show("\n".join([*board.lines(), board.whole()]), sys.stderr)
 
         board.show = print_lines
         yield board

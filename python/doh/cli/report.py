@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from errno import EIO, EPIPE
 from os import PathLike
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import typer
 
@@ -17,12 +20,25 @@ from doh.errors import DohError, EncodeError, OnnxError
 
 def say(message: str) -> None:
     """A remark for the person at the terminal; results go to stdout instead."""
-    print(f"doh: {message}", file=sys.stderr, flush=True)
+    show(f"doh: {message}", sys.stderr)
+
+
+def show(text: str, stream: TextIO) -> None:
+    """Prints lines at once. Where nobody reads them any more (`| head`, a terminal that was closed) the stream is given up, as what is done meanwhile does
+    not depend on it."""
+    try:
+        print(text, file=stream, flush=True)
+    except OSError as error:
+        if error.errno not in (EPIPE, EIO):
+            raise
+        with suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:  # ValueError: a stream that is no file
+            os.dup2(nowhere.fileno(), stream.fileno())
 
 
 @contextmanager
 def errors_in_one_line(path: str | PathLike[str] | None = None) -> Iterator[None]:
-    """Turns every error that a user can bring about into one line and exit code 1, Ctrl-C into exit code 130. A bug keeps its traceback.
+    """Turns every error that a user can bring about into one line and exit code 1, Ctrl-C into exit code 130, and a signal that ends the program as that
+    does into 128 and its number. A bug keeps its traceback.
 
     `path` is the .doh file that is being read, which a DohError does not know. Warnings are shown in one line, too.
     """
@@ -39,10 +55,11 @@ def errors_in_one_line(path: str | PathLike[str] | None = None) -> Iterator[None
         fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except MemoryError:
         fail("not enough memory")
-    except KeyboardInterrupt:
-        print(file=sys.stderr)  # past the ^C that the terminal shows
-        say("interrupted")
-        raise typer.Exit(130) from None
+    except KeyboardInterrupt as error:
+        show("", sys.stderr)  # past the ^C that the terminal shows
+        number = getattr(error, "number", signal.SIGINT)  # doh.train.interrupts.Terminated
+        say("interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}")
+        raise typer.Exit(128 + number) from None
 
 
 def check_not_itself(source: Path, output: Path) -> None:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from doh import container, metrics
+from doh.cli.report import show
 from doh.model import TOP
 from doh.signal import Signal
 
@@ -27,7 +28,7 @@ def tell(output: Path, data: bytes, signal: Signal, seconds: float, threads: int
     if signal.kind == "audio":
         quality += f", SNR {metrics.snr(samples, signal.samples):.2f} dB"
     text = f"{output}: {len(data):,} bytes, {container.read_info(data, NO_LIMITS).bpp:.4f} bpp, {quality} decoded, {seconds:.1f} s"
-    print(text, file=sys.stderr if _is_stdout(output) else sys.stdout, flush=True)
+    show(text, sys.stderr if _is_stdout(output) else sys.stdout)
     return psnr
 
 

@@ -6,7 +6,6 @@ Pillow reads and writes everything but 16-bit colour, which it cuts to 8 bit wit
 from __future__ import annotations
 
 import io
-import warnings
 from collections.abc import Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from doh.errors import EncodeError
+from doh.errors import EncodeError, no_warnings
 from doh.files import read_bytes, write_atomic
 from doh.model import TOP
 from doh.signal import Signal
@@ -71,8 +70,7 @@ def read_image(path: Path | str) -> tuple[Signal, list[str]]:
     if not data:
         raise EncodeError(f"{path}: the file is empty")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's remarks on odd but readable files; bombs above its hard limit still raise
+        with no_warnings():  # Pillow's remarks on odd but readable files; bombs above its hard limit still raise
             samples, notes = _read(data)
     except EncodeError as error:
         raise EncodeError(f"{path}: {error}") from error

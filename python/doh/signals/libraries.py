@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from doh.errors import no_warnings
 
 
 def first_line(error: Exception) -> str:
@@ -16,11 +17,10 @@ def first_line(error: Exception) -> str:
 @contextmanager
 def quietly(logger: logging.Logger) -> Iterator[None]:
     """Without a library's warnings and log lines on odd but readable files."""
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+    with no_warnings():  # one thread at a time: what is said of warnings goes for the level too
+        level = logger.level
+        logger.setLevel(logging.CRITICAL)
+        try:
             yield
-    finally:
-        logger.setLevel(level)
+        finally:
+            logger.setLevel(level)

@@ -1,4 +1,4 @@
-"""The state of a training, on disk: safetensors with a JSON note. Resuming gives the very bytes of a training that was never interrupted."""
+"""The state of a training, on disk: safetensors with a JSON note, and the SHA-256 of both. Resuming gives the very bytes of a training without a break."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
+from doh import _core
 from doh.errors import EncodeError
-from doh.files import write_atomic
+from doh.files import StateFile, write_atomic
 from doh.signal import Signal
 from doh.train.ademamix import MEANS
 from doh.train.importance import ErrorSampler
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
     from doh.train.mosaic import MosaicRun
     from doh.train.run import Run
 
-VERSION = 7
-#: Settings that do not change the result.
+VERSION = 8
+#: The release of doh, which may train otherwise than another.
+RELEASE = _core.version()
+#: Settings that may be others when a training goes on. Only `device` changes the result, by rounding: whoever moves to another machine knows that.
 FREE = {"device", "threads", "checkpoint_seconds"}
 
 
@@ -37,8 +40,9 @@ def signal_hash(signal: Signal) -> str:
 
 def save(run: Run | MosaicRun, path: Path) -> None:
     """Writes the state at once or not at all (a temporary name, then a rename). Raises OSError."""
-    note = {
+    fields = {
         "version": VERSION,
+        "doh": RELEASE,
         "config": run.config.to_dict(),
         "signal": signal_hash(run.signal),
         "elapsed": run.elapsed,
@@ -46,7 +50,17 @@ def save(run: Run | MosaicRun, path: Path) -> None:
         "networks": [_note(each) for each in run.runs],
     }
     tensors = {f"{number}.{name}": t.detach().cpu().contiguous() for number, each in enumerate(run.runs) for name, t in _tensors(each).items()}
-    write_atomic(path, to_bytes(tensors, {"doh": json.dumps(note)}))
+    note = json.dumps(fields)
+    write_atomic(path, to_bytes(tensors, {"doh": note, "sha256": _digest(note, tensors)}))
+
+
+def _digest(note: str, tensors: dict[str, Tensor]) -> str:
+    """SHA-256 of all that a checkpoint says: of its note, and of each tensor's name, type, shape and numbers."""
+    h = hashlib.sha256(note.encode())
+    for name, tensor in sorted(tensors.items()):
+        h.update(repr((name, tensor.dtype, tuple(tensor.shape))).encode())
+        h.update(tensor.numpy().reshape(-1).view(np.uint8).data)
+    return h.hexdigest()
 
 
 def _note(run: Run) -> dict[str, Any]:
@@ -66,15 +80,49 @@ def _note(run: Run) -> dict[str, Any]:
 def load(run: Run | MosaicRun, path: Path) -> None:
     """Brings a fresh run to the state in a file.
 
-    Raises EncodeError when it is no checkpoint, or one of another signal or of other settings (saying which); OSError.
+    Raises EncodeError when it is no checkpoint, a damaged one, or one of another signal, of other settings (saying which) or of another doh; OSError.
     """
     try:
         with safe_open(path, "pt") as file:
-            note = json.loads((file.metadata() or {})["doh"])
+            about = file.metadata() or {}
             stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not iterable itself)
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise EncodeError(f"{path} is not a checkpoint of doh ({error})") from error
-    _check(run, note, path)
+        note = json.loads(about["doh"])
+        if note["version"] != VERSION:
+            raise EncodeError(f"{path} is a checkpoint of another version of doh: remove it, or do not resume")
+        if about["sha256"] != _digest(about["doh"], stored):
+            raise EncodeError(f"{path} is a damaged checkpoint: its numbers do not match their checksum; remove it, or do not resume")
+        _check(run, note, path)
+        _load_all(run, note, stored, path)
+    except EncodeError:
+        raise
+    except (SafetensorError, AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        text = (str(error).splitlines() or [""])[0]
+        raise EncodeError(f"{path} is no checkpoint of doh, or a damaged checkpoint ({type(error).__name__}: {text})") from error
+
+
+def clear(state: StateFile) -> None:
+    """Once the result is in its place: removes the state of its training, and the states that were set aside for it. What is no checkpoint stays.
+
+    Raises OSError.
+    """
+    if state.mine:
+        state.path.unlink(missing_ok=True)
+        state.mine = False
+    for path in state.set_aside():
+        if is_checkpoint(path):
+            path.unlink()
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a file is one of doh's, of any version."""
+    try:
+        with safe_open(path, "pt") as file:
+            return "doh" in (file.metadata() or {})
+    except (SafetensorError, OSError, ValueError):
+        return False
+
+
+def _load_all(run: Run | MosaicRun, note: dict[str, Any], stored: dict[str, Tensor], path: Path) -> None:
     if len(note["networks"]) != len(run.runs):
         raise EncodeError(f"{path} is a damaged checkpoint: it has {len(note['networks'])} networks, not {len(run.runs)}")
     run.elapsed, run.share = note["elapsed"], note["share"]
@@ -109,8 +157,8 @@ def _load(run: Run, note: dict[str, Any], stored: dict[str, Tensor], path: Path)
 
 
 def _check(run: Run | MosaicRun, note: dict[str, Any], path: Path) -> None:
-    if note.get("version") != VERSION:
-        raise EncodeError(f"{path} is a checkpoint of another version of doh")
+    if note["doh"] != RELEASE:
+        raise EncodeError(f"{path} is a checkpoint of doh {note['doh']}, this is {RELEASE}: go on with that one, or do not resume")
     if note["signal"] != signal_hash(run.signal):
         raise EncodeError(f"{path} is a checkpoint of another signal: remove it, or do not resume")
     for key, value in run.config.to_dict().items():

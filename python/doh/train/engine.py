@@ -21,10 +21,12 @@ TRITON_WIDTH = 256
 def steps_for(engine: str, device: torch.device, target: Target) -> tuple[str, ...]:
     """The steps to try by this setting, best first: "compiled" (CPU), "triton", "graph" (CUDA), "eager".
 
-    Raises EncodeError where engine = fused asks for what this installation or device does not have.
+    Raises EncodeError where engine = fused, or the variable DOH_TRAIN_KERNEL, asks for what this installation or device does not have.
     """
     if device.type == "cpu":
         able, reason = fused.available(), "is missing from this installation"
+        if able and engine != "eager":
+            fused.check_kernel()
     else:
         able, reason = device.type == "cuda" and find_spec("triton") is not None, f"needs Triton on {device.type}, which is not installed"
         if able and target.width > TRITON_WIDTH:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import signal as signals
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from math import inf, log10
-from pathlib import Path
-from typing import Any
+from os import PathLike
 
 from doh.config import Config
+from doh.container import pack
+from doh.errors import EncodeError, warn
+from doh.files import StateFile, check_target
 from doh.model import Mosaic, QuantModel
 from doh.signal import Signal
 from doh.train import checkpoint as checkpoints
 from doh.train.engine import device_of
 from doh.train.gradient import Workers, workers_for
+from doh.train.interrupts import interrupts_between_steps
 from doh.train.mosaic import MosaicRun, run_for
 from doh.train.pace import Pace
 from doh.train.projection import Projection
@@ -48,7 +48,7 @@ def fit(
     config: Config,
     *,
     progress: Callable[[Progress], None] | None = None,
-    checkpoint: Path | None = None,
+    checkpoint: str | PathLike[str] | None = None,
     resume: bool = False,
     started: float | None = None,
     clock: Callable[[], float] = time.monotonic,
@@ -57,10 +57,12 @@ def fit(
     """Fits a network to a signal, or one to each of its parts (setting `parts`), and returns it quantised (samples_crc 0).
 
     With `checkpoint`, the state is saved there every config.checkpoint_seconds and on KeyboardInterrupt; with `resume`, training goes on from that
-    file, if it exists, to the very same result. The result depends on the machine's floating point, not on the number of threads.
+    file, if it exists, to the very same result. Without `resume` a file that lies there is renamed, with a warning (doh.files.StateFile). A state that
+    cannot be saved is a warning, too. The result depends on the machine's floating point, not on the number of threads.
     With config.seconds it depends on the machine's speed too; that time began at `started` (now) by `clock`, in seconds.
     start: the latents and biases to begin at, instead of the seed's; one network then.
-    Raises EncodeError for a budget out of reach, a device that is not there, or a checkpoint of something else; OSError.
+    Raises EncodeError for a budget out of reach, a device that is not there, no steps at all, or a checkpoint of something else; OSError, also where
+    `checkpoint` is bound to be no file that can be written.
     """
     started = clock() if started is None else started
     with workers_for(device_of(config.device), config.threads) as workers:
@@ -69,7 +71,10 @@ def fit(
 
 
 class Training:
-    """A run with its clock, its checkpoint and its reports. The arguments are those of fit(), and so are the errors; `projection` is Run's."""
+    """A run with its clock, its checkpoint and its reports. The arguments are those of fit(), and so are the errors; `projection` is Run's.
+
+    name: what warnings call the signal; without one they do not name it.
+    """
 
     def __init__(
         self,
@@ -77,23 +82,36 @@ class Training:
         config: Config,
         *,
         progress: Callable[[Progress], None] | None = None,
-        checkpoint: Path | None = None,
+        checkpoint: str | PathLike[str] | None = None,
         resume: bool = False,
         started: float,
         clock: Callable[[], float] = time.monotonic,
         projection: Callable[..., Projection] = new_projection,
         start: Start | None = None,
+        name: str = "",
     ) -> None:
+        if not (config.steps or config.epochs or config.seconds):
+            raise EncodeError("steps = 0 would train nothing: give steps, epochs or seconds")
+        state = StateFile.at(checkpoint) if checkpoint is not None else None
+        if state:
+            check_target(state)
         #: Makes the same training once more, from its beginning.
-        self.anew = partial(
-            Training, signal, config, progress=progress, checkpoint=checkpoint, resume=resume, started=started, clock=clock, projection=projection, start=start
-        )
-        self.progress, self.checkpoint, self.started, self.clock = progress, checkpoint, started, clock
+        self.anew = partial(Training, signal, config, progress=progress, checkpoint=state, resume=resume, started=started, clock=clock)
+        self.anew = partial(self.anew, projection=projection, start=start, name=name)
+        self.progress, self.checkpoint, self.started, self.clock = progress, state, started, clock
         self.run: Run | MosaicRun = run_for(signal, config, projection, start)
-        if checkpoint and resume and checkpoint.exists():
-            checkpoints.load(self.run, checkpoint)
+        self.run.call(name)
+        if state and resume and state.path.exists():
+            checkpoints.load(self.run, state.path)
+            state.mine = True
         self.pace = Pace(self.run, started, clock) if config.seconds else None
+        if state and (aside := state.make_room()):
+            if checkpoints.is_checkpoint(aside):
+                warn(f"{state} was there already: as long as this run lasts it is {aside}; to go on from it, rename it back and resume")
+            else:
+                warn(f"{state} was there already, and is no checkpoint of doh: it is {aside} now")
         self.first_step, self.before = self.run.step, self.run.elapsed
+        self.unsaved = False  # whether the last attempt to write the checkpoint failed
         self.begin(clock())
 
     def begin(self, now: float) -> None:
@@ -115,7 +133,7 @@ class Training:
             self.report("finish" if self.run.rounding else "fit")
             self.reported = now
         if self.checkpoint and now - self.saved >= self.run.config.checkpoint_seconds:
-            self.save()
+            self.save(last=False)
             self.saved = now
 
     def finish(self) -> QuantModel | Mosaic:
@@ -123,11 +141,31 @@ class Training:
         self.report("quantise")
         return self.run.finished(self.pace.another) if self.pace else self.run.finished()
 
-    def save(self) -> None:
-        """Writes the checkpoint, if there is to be one, and if the run is not amid a step."""
-        if self.checkpoint and self.run.whole:
-            self.run.elapsed = self.before + self.clock() - self.started
-            checkpoints.save(self.run, self.checkpoint)
+    def save(self, last: bool = True) -> None:
+        """Writes the checkpoint, if there is to be one, and if the run is not amid a step. Where it cannot be written a warning says so; of several
+        attempts that fail one after another, not the last, only that for the first."""
+        if not self.checkpoint or not self.run.whole:
+            return
+        self.run.elapsed = self.before + self.clock() - self.started
+        try:
+            checkpoints.save(self.run, self.checkpoint.path)
+            self.checkpoint.mine, self.unsaved = True, False
+        except OSError as error:
+            if last or not self.unsaved:
+                warn(f"the state of the training is not saved: {error}")
+            self.unsaved = True
+
+    def file(self, model: QuantModel | Mosaic, threads: int, write: Callable[[bytes], object] | None = None) -> bytes:
+        """The file of the model that finish() gave, once `write` has put it where it is to be. Whatever goes wrong, the state is saved before it is
+        passed on: an interrupt, a full disk."""
+        try:
+            data = pack(model, threads)
+            if write:
+                write(data)
+            return data
+        except BaseException:
+            self.save()
+            raise
 
     def report(self, phase: str) -> None:
         if not self.progress:
@@ -143,7 +181,7 @@ class Training:
         """All steps and the end. `stop` is called between steps and may raise KeyboardInterrupt; the state is saved before that is passed on."""
         with interrupts_between_steps() as check_interrupt:
             try:
-                while self.more():
+                while self.more() or not self.run.ends_well():
                     self.run.train(workers)
                     check_interrupt()
                     stop()
@@ -154,29 +192,3 @@ class Training:
             except KeyboardInterrupt:
                 self.save()
                 raise
-
-
-@contextmanager
-def interrupts_between_steps() -> Iterator[Callable[[], None]]:
-    """Holds Ctrl-C back until the yielded function is called: amid a step the state is not one to resume from. A second Ctrl-C is not held."""
-    pending = False
-
-    def note(*_: Any) -> None:
-        nonlocal pending
-        if pending:
-            raise KeyboardInterrupt
-        pending = True
-
-    def check() -> None:
-        if pending:
-            raise KeyboardInterrupt
-
-    ours = threading.current_thread() is threading.main_thread() and signals.getsignal(signals.SIGINT) is signals.default_int_handler
-    if ours:
-        signals.signal(signals.SIGINT, note)
-    try:
-        yield check
-        check()
-    finally:
-        if ours:
-            signals.signal(signals.SIGINT, signals.default_int_handler)

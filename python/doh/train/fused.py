@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from doh.errors import EncodeError
 from doh.model import Target
 from doh.train.siren import Encoding
 from doh.train.siren import siren as plain_siren
@@ -24,6 +26,13 @@ _TYPES = (torch.float32, torch.float64)
 def available() -> bool:
     """Whether this installation has the compiled step."""
     return _train is not None
+
+
+def check_kernel() -> None:
+    """Raises EncodeError where the variable DOH_TRAIN_KERNEL names a kernel that the compiled step does not have, or that does not run here."""
+    name = os.environ.get("DOH_TRAIN_KERNEL")
+    if name and name not in _train.kernels():
+        raise EncodeError(f"DOH_TRAIN_KERNEL is {name!r}, which is no kernel, or not for this processor: there are {', '.join(_train.kernels())}")
 
 
 def siren(inputs: Tensor, weights: Sequence[Tensor], biases: Tensor, output_bias: Tensor, *, threads: int = 0) -> Tensor:

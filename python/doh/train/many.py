@@ -14,8 +14,9 @@ import torch
 
 from doh.config import Config
 from doh.train.engine import device_of
-from doh.train.fit import Progress, interrupts_between_steps
+from doh.train.fit import Progress
 from doh.train.gradient import Workers
+from doh.train.interrupts import Terminated, interrupts_between_steps
 from doh.train.projection import Projection
 from doh.train.run import new_projection
 
@@ -147,7 +148,8 @@ class Many(Generic[T]):
                 forget_frames(error)  # now that the threads have ended, those that led to the work too
 
     def _listen(self, on_report: Callable[[int, Progress], None], on_result: Callable[[int, T | Exception], None]) -> None:
-        left, interrupted = self.count, False
+        left = self.count
+        interrupted: BaseException | None = None
         with interrupts_between_steps() as check_interrupt:
             while left:
                 try:
@@ -156,10 +158,10 @@ class Many(Generic[T]):
                     number, what, ended = self.events.get(timeout=PATIENCE)
                 except Empty:
                     continue
-                except KeyboardInterrupt:
+                except KeyboardInterrupt as error:
                     if interrupted:  # the second one
                         raise
-                    interrupted = True
+                    interrupted = error
                     self.stopping.set()
                     continue
                 left -= ended
@@ -171,10 +173,10 @@ class Many(Generic[T]):
                         forget_frames(what)
                         self.failed.append(what)
                 else:
-                    interrupted = True
+                    interrupted = interrupted or what
                     self.stopping.set()
         if interrupted:
-            raise KeyboardInterrupt
+            raise interrupted if isinstance(interrupted, Terminated) else KeyboardInterrupt
 
     def _one(self, number: int, crew: Crew) -> None:
         workers = crew.join()

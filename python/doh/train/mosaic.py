@@ -188,7 +188,17 @@ class MosaicRun:
             self.share = 0.0
             for run in self.runs:
                 while run.restarts < most:
-                    run.restart()
+                    run.begin_anew()
+
+    def call(self, name: str) -> None:
+        """What warnings call it; those about one part say which."""
+        for number, run in enumerate(self.runs):
+            run.call(", ".join(filter(None, (name, f"part {number + 1} of {len(self.runs)}"))))
+
+    def ends_well(self) -> bool:
+        """Run.ends_well of all; parts that begin anew catch up with the others."""
+        well = [run.ends_well() for run in self.runs]
+        return all(well)
 
     def pace(self, share: float) -> None:
         """Run.pace for all."""

@@ -39,6 +39,8 @@ def initial_latents(seed: int, n: int) -> Tensor:
 class Projection(nn.Module, ABC):
     """What both kinds share: the split of D = sum of prod(shape) weights, layer by layer and row-major, into tensors of the layers' shapes."""
 
+    #: What files call it (doh.model.GENERATORS).
+    name: str
     #: What one unit of W_int, the decoder's integer sum, is worth with latents of step 1.
     unit: float
 
@@ -83,7 +85,7 @@ class Projection(nn.Module, ABC):
 class TiedProjection(Projection):
     """Each weight is one latent with a sign, each latent serves floor(D/n) or ceil(D/n) weights (docs/format.md, section 5.1)."""
 
-    unit = 1.0
+    name, unit = "tied", 1.0
     index: Tensor  # int64 (D,)
     sign: Tensor  # int8 (D,)
     inverse: Tensor  # int64: for each chunk and latent the weight that it serves; D for none
@@ -137,6 +139,7 @@ class DenseProjection(Projection):
     They are held in memory, but on a GPU with Triton every product makes them anew.
     """
 
+    name = "dense"
     stored: Tensor | None  # the entries, once they have been made
 
     def __init__(self, seed: int, n: int, shapes: Shapes) -> None:
@@ -243,4 +246,4 @@ def _chunks(tensor: Tensor, row_length: int = 0) -> tuple[Tensor, ...]:
     return tensor.split(max(1, CHUNK_ENTRIES // (row_length or tensor.shape[1])), 0 if not row_length else -1)
 
 
-KINDS: dict[str, type[Projection]] = {"tied": TiedProjection, "dense": DenseProjection}
+KINDS: dict[str, type[Projection]] = {kind.name: kind for kind in (TiedProjection, DenseProjection)}

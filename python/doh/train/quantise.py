@@ -97,7 +97,7 @@ class Quantiser:
     def finest(self, latents: Tensor) -> float:
         """The smallest step at which all codes are valid."""
         z = latents.detach().double().abs()
-        dense = z.sum().item() / (DENSE_SUM_MAX - self.apart * len(z)) if self.projection.unit != 1 else 0.0
+        dense = z.sum().item() / (DENSE_SUM_MAX - self.apart * len(z)) if self.projection.name == "dense" else 0.0
         return max(z.max().item() / self.most, dense, 1e-12)
 
     def step_of_bits(self, latents: Tensor, bits: float, rule: str) -> float:
@@ -133,7 +133,7 @@ class Quantiser:
             sample_type=signal.sample_type,
             shape=signal.shape,
             target=self.target,
-            generator="tied" if self.projection.unit == 1 else "dense",
+            generator=self.projection.name,
             seed=self.projection.seed,
             latent_codes=codes,
             scales=tuple(self._scale(c, m, e, sums, output_codes) for c, (m, e) in enumerate(steps.factors)),

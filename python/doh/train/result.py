@@ -15,6 +15,7 @@ from doh.metrics import psnr
 from doh.model import TOP, QuantModel
 from doh.train.plan import FILL
 from doh.train.sampling import judged_rows
+from doh.train.steering import back_to_fitting, fits
 
 if TYPE_CHECKING:
     from doh.train.run import Run
@@ -34,7 +35,10 @@ def finished(run: Run, another: Callable[[], bool]) -> QuantModel:
         run.settle_layers()
     step = run.quantisation.latent if run.quantisation else run.preferred_step()
     budget = run.plan.budget
-    if budget and not budget * FILL <= run.size(step) <= budget:
+    met = not budget or fits(run, step)
+    if not met and run.fitting:
+        back_to_fitting(run)
+    elif not met:
         step = run.fitting_step(budget, step)
         size = run.size(step)
         if size > budget:

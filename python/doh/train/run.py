@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil, inf, isfinite
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from doh.config import Config
 from doh.container import pack_unsealed
-from doh.errors import EncodeError
+from doh.errors import EncodeError, warn
 from doh.model import QuantModel
 from doh.signal import Signal
 from doh.train.ademamix import AdEMAMix, mixing, steady_rate
@@ -21,20 +20,15 @@ from doh.train.compiled import CompiledStep
 from doh.train.engine import device_of, steps_for
 from doh.train.gradient import BatchGradient, Workers, backpropagate, stored_samples
 from doh.train.importance import ErrorSampler, squared_errors
-from doh.train.plan import FILL, bits_of, learning_rate, plan
+from doh.train.plan import bits_of, learning_rate, plan
 from doh.train.projection import KINDS, Projection, Shapes, TiedProjection, initial_latents
-from doh.train.quantise import Quantiser, Steps, wrap
+from doh.train.quantise import Quantiser, Steps
 from doh.train.result import finished
 from doh.train.sampling import sampler_of
 from doh.train.siren import Encoding, initial_gains
-from doh.train.trellis import BEGIN, Settling, portion
+from doh.train.steering import SETTLE_STEERINGS, STEERINGS, steer
+from doh.train.trellis import Settling, portion
 
-#: With a budget, the quantisation step is set anew so many times, evenly, in the first part of the finish; the share of the budget that is aimed at.
-STEERINGS, STEER_UNTIL, STEER_AIM = 10, 0.7, 0.99
-#: The same where latents settle after that.
-SETTLE_STEERINGS, SETTLE_AIM = 3, 0.995
-#: Bytes that a file of a few hundred may grow by after that; a smaller one has what FILL leaves.
-SPARE_BYTES = 4
 #: Every so many steps the course is judged. A training has diverged where its loss is so many times the smallest that it had *and* its latents are so many
 #: times as large as at first (where latents settle: or as when they began to). It begins anew with its learning rates times this factor, at most so often.
 JUDGED_EVERY, FALLEN_BACK, WILD_LATENTS, SLOWER, RESTARTS = 100, 1.4, 2.0, 0.5, 4
@@ -81,7 +75,9 @@ class Run:
         self.batch = min(config.batch, self.points)
         self.pass_steps = ceil(self.points / self.batch)
         self.steps = config.epochs * self.pass_steps or config.steps
-        self.finish_from = self.steps - int(self.steps * config.finish)
+        self.finish = config.finish  # share of the training in which numbers are rounded
+        self.finish_from = self.steps - int(self.steps * self.finish)
+        self.steerings = SETTLE_STEERINGS if config.rounding == "trellis" else STEERINGS  # with a budget; about
         self.share: float | None = None  # of a training that ends by the clock: how much is over
         self.elapsed = 0.0  # seconds spent on it, up to the last checkpoint
 
@@ -95,7 +91,7 @@ class Run:
         self.samples, low, top = stored_samples(signal, self.device)
         self.gradient = BatchGradient(target, self.encoding, self.samples, low, top, self.batch, steps_for(config.engine, self.device, target))
 
-        self.start, self.restarts = start, 0
+        self.start, self.restarts, self.name = start, 0, ""
         self.latents, self.biases, self.output_bias = self._beginning(start)
         self.known_size, self.best_loss = self.latents_size(), inf
         per_latent = n if config.latent_scale == "paper" else 1
@@ -124,6 +120,7 @@ class Run:
         self.settled = False  # whether each layer has a gain of its own that comes from its weights (settle_layers)
         self.quantisation: Steps | None = None
         self.settling: Settling | None = None  # with rounding = trellis, while `quantisation` is set
+        self.fitting: list[Tensor] | None = None  # latents, biases and output bias whose file meets the budget at that quantisation (doh.train.steering)
 
     def _quantiser(self, gains: Sequence[float], per_layer: bool = False) -> Quantiser:
         on_trellis = self.config.rounding == "trellis"
@@ -188,7 +185,7 @@ class Run:
         """How much of the finish is over, 0 to 1: of its steps or, of a training that ends by the clock, of its time."""
         if self.share is None:
             return (self.step - self.finish_from) / (self.steps - self.finish_from)
-        return max(0.0, 1 - (1 - self.share) / self.config.finish)
+        return max(0.0, 1 - (1 - self.share) / self.finish)
 
     @property
     def base_rates(self) -> list[float]:
@@ -206,11 +203,39 @@ class Run:
         if not isfinite(loss) or (worse and not self.latents_size() <= WILD_LATENTS * self.known_size):
             raise Diverged(f"training went out of bounds before step {self.step}: use a smaller lr_latents or lr_biases")
 
+    def judge_end(self) -> None:
+        """judge(), of a course that comes to its end."""
+        self.check_finite()
+        self.judge()
+
+    def ends_well(self) -> bool:
+        """To be asked after the last step: judges the course once more. A training that has diverged begins anew, and is to take all its steps again; one
+        that ends by the clock has no time for that, and is what it is, after a warning. Raises Diverged where there is nothing to be done."""
+        try:
+            self.judge_end()
+        except Diverged:
+            if self.share is None:
+                self.restart()
+                return False
+            if not self.finite:
+                raise
+            warn(f"{self.name}training diverged before its end, with no time left to begin anew: use a smaller lr_latents or lr_biases")
+        return True
+
+    def call(self, name: str) -> None:
+        """What warnings call it. Without a name they do not."""
+        self.name = f"{name}: " if name else ""
+
     def restart(self) -> None:
-        """Begins anew, with smaller learning rates; one that ends by the clock has what time is left. Raises Diverged where that was done often enough."""
+        """Begins anew after a warning; one that ends by the clock has what time is left. Raises Diverged where that was done often enough."""
         if self.restarts >= RESTARTS:
             raise Diverged(f"training went out of bounds {RESTARTS + 1} times, with smaller and smaller learning rates: use a smaller lr_latents or lr_biases")
-        warnings.warn(f"training diverged before step {self.step:,}: it begins anew with learning rates {SLOWER:g} times as large", stacklevel=2)
+        rates = f"{SLOWER ** (self.restarts + 1):g} times as large as at first"
+        warn(f"{self.name}training diverged before step {self.step:,}: it begins anew with learning rates {rates}")
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """From the start, with smaller learning rates."""
         self.restarts += 1
         self._unrounded()
         with torch.no_grad():
@@ -237,10 +262,10 @@ class Run:
         of_latents, of_biases = self.base_rates
         for group, rate in zip(self.optimiser.param_groups, (steady_rate(of_latents, alpha), of_biases)):
             group.update(lr=rate * factor, betas=(config.beta1, config.beta2, beta3), alpha=alpha)
-        if self.step == 1 or (self.step and self.step % JUDGED_EVERY == 0):
+        if self.step and (self.step == 1 or self.step % JUDGED_EVERY == 0 or self.step == self.finish_from):
             self.judge()
         if self.step >= self.finish_from:
-            self.steer()
+            steer(self)
             if self.settling:
                 self.settling.go_on(self.latents, portion(self.finish_over, len(self.latents)))
         if isinstance(self.sampler, ErrorSampler):
@@ -287,7 +312,7 @@ class Run:
         self.share = share
         if self.quantisation is None:
             self.steps = max(self.step + 1, round(self.step / share)) if share else 1 << 40
-            self.finish_from = self.step if share and share >= 1 - self.config.finish < 1 else self.steps
+            self.finish_from = self.step if share and share >= 1 - self.finish < 1 else self.steps
 
     def draw(self) -> tuple[Tensor, Tensor | None]:
         """Row-major numbers of this step's grid points, int64 (batch,), and their importance, float32 (batch,), where that is not 1 for all."""
@@ -303,28 +328,6 @@ class Run:
         return batch, None
 
     # rounding
-
-    def steer(self) -> None:
-        """Sets the quantisation steps: once, or with a budget several times, so that the file comes out at its size."""
-        since, length = self.step - self.finish_from, self.steps - self.finish_from
-        times, until, aim = (SETTLE_STEERINGS, BEGIN, SETTLE_AIM) if self.quantiser.on_trellis else (STEERINGS, STEER_UNTIL, STEER_AIM)
-        every = max(1, int(length * until / times))
-        if since and not (self.plan.budget and since % every == 0 and since < length * until):
-            return
-        self.check_finite()
-        if not since:
-            self.best_loss = inf  # rounding makes the loss larger, at once
-            if self.quantiser.on_trellis:  # or little by little
-                self.known_size = max(self.known_size, self.latents_size())
-            with torch.no_grad():
-                self.biases.copy_(wrap(self.biases * self.omegas) / self.omegas)
-            self.settle_layers()
-        step = self.preferred_step()
-        if self.plan.budget:
-            budget = self.plan.budget
-            step = self.fitting_step(max(ceil(budget * FILL), min(int(budget * aim), budget - SPARE_BYTES)), step)
-        self.quantise_at(step)
-        self.round_adaptively()
 
     def settle_layers(self) -> None:
         """A plain network with step_rule = range: from here on 2^bits levels span each layer's weights, as they are now, from the lowest to the highest."""
@@ -344,7 +347,7 @@ class Run:
     def quantise_at(self, step: float, settled: int = 0) -> None:
         """From here on training sees latents rounded to multiples of `step`, and the weights that a file's scales give. On the trellis latents settle
         instead, of which so many have."""
-        self.quantisation = self.quantiser.steps(step)
+        self.quantisation, self.fitting = self.quantiser.steps(step), None
         self.settling = Settling(self.latents, self.worth, step, settled) if self.quantiser.on_trellis else None
         self.gain = self.projection.spread(self.quantiser.gains(self.quantisation)).to(self.device)
 
@@ -378,6 +381,10 @@ class Run:
         """The model to be packed (doh.train.result). Raises EncodeError. another: whether there is time to measure another step."""
         return finished(self, another)
 
+    @property
+    def finite(self) -> bool:
+        return bool(torch.isfinite(self.loss) and torch.isfinite(self.latents).all())
+
     def check_finite(self) -> None:
-        if not (torch.isfinite(self.loss) and torch.isfinite(self.latents).all()):
+        if not self.finite:
             raise Diverged(f"training went out of bounds before step {self.step}: use a smaller lr_latents or lr_biases")

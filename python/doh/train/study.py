@@ -17,8 +17,8 @@ from doh.model import DTYPE, TOP, Target
 from doh.signal import Signal
 from doh.train.checkpoint import save
 from doh.train.engine import device_of
-from doh.train.fit import interrupts_between_steps
 from doh.train.gradient import workers_for
+from doh.train.interrupts import interrupts_between_steps
 from doh.train.projection import Projection, initial_latents
 from doh.train.run import Run, Start, new_projection
 from doh.train.siren import initial_gains, siren

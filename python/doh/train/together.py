@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Hashable, Iterable
 from typing import TypeVar, cast
 
 from doh.config import Config
+from doh.errors import warn
 from doh.train.engine import device_of
 from doh.train.fit import Training
 from doh.train.many import Task, forget_frames
@@ -34,8 +34,8 @@ def in_stacks(config: Config) -> bool:
     return device_of(config.device).type == "cuda" and not config.seconds and config.rounding != "adaround"
 
 
-def train_in_stacks(tasks: Iterable[Task], begin: Callable[[Task], Training], finish: Callable[[Training], T], give: Give[T]) -> None:
-    """Calls give(number, outcome) for each task: with what `finish` makes of its training once all steps are done, or the error that it ended with.
+def train_in_stacks(tasks: Iterable[Task], begin: Callable[[Task], Training], finish: Callable[[Task, Training], T], give: Give[T]) -> None:
+    """Calls give(number, outcome) for each task: with what `finish` makes of it and its training once all steps are done, or the error that it ended with.
 
     begin: makes a task's training; called in the order of the tasks, somewhat before its steps begin.
     An error of one signal is no other's. Where the first step of a stack fails, as when memory is full, its signals are trained one by one, after a warning;
@@ -87,7 +87,7 @@ def _enough(waiting: dict[Hashable, list[Member]]) -> bool:
     return len(runs) >= AHEAD or sum(run.signal.samples.nbytes for run in runs) >= AHEAD_BYTES
 
 
-def _train(members: list[Member], finish: Callable[[Training], T], give: Give[T]) -> None:
+def _train(members: list[Member], finish: Callable[[Task, Training], T], give: Give[T]) -> None:
     """All steps and the end of runs that are kin. Takes them out of `members`."""
     one_by_one: list[tuple[Task, Callable[[], Training]]] = []
 
@@ -109,24 +109,21 @@ def _train(members: list[Member], finish: Callable[[Training], T], give: Give[T]
             members[0][0].stop()
             outcome: T | Exception
             try:
-                outcome = finish(members[0][1])
+                outcome = finish(*members[0])
             except Exception as error:
                 outcome = error
             end(members[0], outcome)
     except Exception as error:
         if len(members) > 1 and all(training.run.step == training.first_step for _, training in members):
             text = (str(error).strip().splitlines() or [""])[0]
-            warnings.warn(f"{len(members)} signals cannot train together here, they go one by one ({type(error).__name__}: {text})", stacklevel=2)
+            warn(f"{len(members)} signals cannot train together here, they go one by one ({type(error).__name__}: {text})")
             one_by_one += [(task, training.anew) for task, training in members]
             members.clear()  # and what they hold of the device's memory
         while members:
             end(members[0], error)
     except KeyboardInterrupt:
         for member in list(members):
-            try:
-                member[1].save()
-            except OSError as error:
-                end(member, error)
+            member[1].save()
         raise
     for task, anew in one_by_one:
         task.stop()
@@ -139,13 +136,13 @@ def _train(members: list[Member], finish: Callable[[Training], T], give: Give[T]
 
 
 def _steps(left: list[Member], end: Callable[[Member, Exception], None]) -> None:
-    """All steps; calls `end`, which takes it out of `left`, for what fails."""
+    """All steps; calls `end`, which takes it out of `left`, for what fails, or has diverged when all are done."""
     clock, task, training = time.monotonic, *left[0]
     stack = Stack([cast(Run, training.run) for _, training in left], task.workers.threads) if len(left) > 1 else None
     now = clock()
     for _, each in left:
         each.begin(now)
-    while left and left[0][1].more():
+    while left and (left[0][1].more() or not (stack or training.run.ends_well())):
         if stack:
             for run, failure in stack.train():
                 end(next(member for member in left if member[1].run is run), failure)
@@ -153,10 +150,10 @@ def _steps(left: list[Member], end: Callable[[Member, Exception], None]) -> None
             training.run.train(task.workers)
         task.stop()
         now = clock()
-        for member in list(left):
-            try:
-                member[1].note(now)
-            except OSError as error:  # of its checkpoint
-                if stack:
-                    stack.leave([member[1].run])
-                end(member, error)
+        for _, each in left:
+            each.note(now)
+    for member in list(left) if stack else ():
+        try:
+            cast(Run, member[1].run).judge_end()
+        except Diverged as error:
+            end(member, error)
