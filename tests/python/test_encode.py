@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -125,7 +126,8 @@ SLOW = [*QUICK, "--set", "steps=12000", "--latents", "60"]
 def encoding(photo: Path, output: Path, *words: str) -> subprocess.Popen:
     """A process of its own that has begun to train."""
     command = [sys.executable, "-m", "doh.cli", "encode", str(photo), "-o", str(output), *SLOW, *words]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    hears = partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)  # under nohup it would be ignored, and not here alone
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hears)
     while "/12,000" not in (line := process.stderr.readline()):
         assert line, "it ended before its first step"
     return process

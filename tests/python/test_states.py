@@ -238,14 +238,16 @@ def test_a_signal_to_end_waits_for_the_step_as_ctrl_c_does(number, ignored, tmp_
         return do(run)
 
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN if ignored else signal.default_int_handler)
+    outer = signal.signal(number, signal.SIG_DFL)  # under nohup it is ignored
     try:
         with pytest.MonkeyPatch.context() as patch, pytest.raises(Terminated) as ended, as_ctrl_c():
             patch.setattr(Run, "draw", draw)
             doh.encode(SIGNAL, config=CONFIG, checkpoint=tmp_path / "state")
+        assert signal.getsignal(number) is signal.SIG_DFL
     finally:
         signal.signal(signal.SIGINT, handler)
+        signal.signal(number, outer)
     assert ended.value.number == number and step_of(tmp_path / "state") == 21
-    assert signal.getsignal(number) is signal.SIG_DFL
 
 
 def test_so_do_those_of_many(tmp_path, monkeypatch):

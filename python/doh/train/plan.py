@@ -29,9 +29,9 @@ WEIGHTS_PER_LATENT, ENOUGH_WEIGHTS, LEAST_WEIGHTS_PER_LATENT = 3.25, 17500, 1.15
 #: Sine layers of a network of so many weights, at most so many: the depth grows with the cube root of the weights.
 DEPTH, DEPTH_WEIGHTS, MAX_DEPTH = 4, 4800, 6
 #: The same for networks of twice as many weights as latents, where depth costs no bytes but those of biases. The last number of weights is for large
-#: signals that are no images.
+#: signals that are no images. With more weights than this share of the points, MAX_DEPTH is the most: what comes close to noise learns no better by more.
 SHARED, SHARED_DEPTH, SHARED_DEPTH_WEIGHTS, SHARED_MAX_DEPTH = 2, 9, 5000, 9
-LARGE_DEPTH_WEIGHTS = 15000
+LARGE_DEPTH_WEIGHTS, MANY_WEIGHTS = 15000, 0.75
 #: Learning rate of the latents of a network of up to so many weights in batches of so many points, and an exponent for both beyond. At a rate that a small
 #: network takes a large one diverges, or is held up until the rate has fallen: the busier the picture, the sooner; larger batches bear more.
 LEARNING_RATE, STEADY_WEIGHTS, STEADY_BATCH, LEARNING_RATE_POWER = 0.08, 16000, 4096, 0.7
@@ -109,11 +109,13 @@ def target_for(signal: Signal, config: Config, n: int) -> Target:
     """The target network for n latents: what the settings fix; else as many weights as they say, deeper the more there are."""
     dims, channels = len(signal.shape), signal.channels
     frequencies, ladder = encoding_for(signal, config)
-    small = prod(signal.shape) <= SMALL_SIGNAL
+    points = prod(signal.shape)
+    small = points <= SMALL_SIGNAL
     usual = SMALL_WEIGHTS_PER_LATENT if small else max(LEAST_WEIGHTS_PER_LATENT, min(WEIGHTS_PER_LATENT, ENOUGH_WEIGHTS / n))
     weights = n * (config.weights_per_latent or usual)
     shared = config.generator != "plain" and weights >= SHARED * n
-    depth = config.depth or _depth(weights, shared, signal.kind != "image" and not small)
+    most = SHARED_MAX_DEPTH if weights <= MANY_WEIGHTS * points else MAX_DEPTH
+    depth = config.depth or (_shared_depth(weights, signal.kind == "image" or small, most) if shared else _depth(weights))
     width = config.width or _width(dims * (1 + 2 * frequencies) + channels, depth, weights)
     target = Target(dims, channels, width, depth, frequencies, ladder if frequencies else "octaves")
     if not config.width and target.weights > MAX_WEIGHTS:
@@ -201,12 +203,15 @@ def header_bytes(signal: Signal, target: Target, seed: int, n: int) -> int:
     return 5 + 2 + varints + 3 + 1 + 3 * scale_count(target.depth, False) + 2 + 1 + 8
 
 
-def _depth(weights: float, shared: bool, large: bool) -> int:
-    """Sine layers for so many weights. `large`: of a large signal that is no image."""
-    depth, of, most = DEPTH, DEPTH_WEIGHTS, MAX_DEPTH
-    if shared:
-        depth, of, most = SHARED_DEPTH, LARGE_DEPTH_WEIGHTS if large else SHARED_DEPTH_WEIGHTS, SHARED_MAX_DEPTH
-    return min(most, max(1, round(depth * (weights / of) ** (1 / 3))))
+def _depth(weights: float) -> int:
+    """Sine layers for so many weights."""
+    return min(MAX_DEPTH, max(1, round(DEPTH * (weights / DEPTH_WEIGHTS) ** (1 / 3))))
+
+
+def _shared_depth(weights: float, image_or_small: bool, most: int) -> int:
+    """The same where weights share latents."""
+    of = SHARED_DEPTH_WEIGHTS if image_or_small else LARGE_DEPTH_WEIGHTS
+    return min(most, max(1, round(SHARED_DEPTH * (weights / of) ** (1 / 3))))
 
 
 def _exact_width(ends: int, depth: int, weights: float) -> float:
