@@ -160,7 +160,7 @@ TEST(default_limits) {
   CHECK_EQ(read(Sample(1, {1 << 30}, 1, 100, 2, 0, 1)), DOH_LIMIT_WORK);
   CHECK_EQ(read(Sample(1, {1}, 1, 600, 3, 0, 1 << 20)), DOH_OK);
   CHECK_EQ(read(Sample(1, {1 << 30}, 1, 5, 39, 0, 1)), DOH_OK);
-  CHECK_EQ(read(Sample(1, {1 << 30}, 1, 5, 40, 0, 1)), DOH_LIMIT_WORK);  // by its sines
+  CHECK_EQ(read(Sample(1, {1 << 30}, 1, 5, 40, 0, 1)), DOH_LIMIT_WORK);      // by its sines
   CHECK_EQ(read(Sample(1, {1}, 1, 510, 2, 0, 1 << 20, DOH_DENSE)), DOH_OK);  // 2^38 entries of the matrix
   CHECK_EQ(read(Sample(1, {1}, 1, 512, 2, 0, 1 << 20, DOH_DENSE)), DOH_LIMIT_WORK);
 }

@@ -154,7 +154,7 @@ TEST(mosaics_are_read_back) {
     width = std::max(width, h.width);
     depth = std::max(depth, h.depth);
     const uint64_t points = (i < 3 ? 3 : 4) * 200 * 3;  // of the 7 the fourth lies on the border, which belongs to what comes after it
-    work += (h.weights() + h.latents - 1) / h.latents * h.latents + points * h.weights();
+    work += (h.weights() + h.latents - 1) / h.latents * h.latents + points * (h.weights() + 16 * h.depth * h.width);
   }
   CHECK(file.totals.latents == latents && file.totals.weights == weights && file.part_weights == most_weights);
   CHECK(info.version == 2 && info.latents == latents && info.weights == weights && info.part_latents == most_latents);
@@ -332,22 +332,23 @@ TEST(codes_are_read_where_the_box_has_points) {
 }
 
 TEST(work_counts_the_parts_with_points) {
-  const Bytes file = Hand({9}, {3}).record(2, 1, 5).record(3, 2, 4).record(1, 1, 1).file();  // D = 4, 15, 2
+  const Bytes file = Hand({9}, {3}).record(2, 1, 5).record(3, 2, 4).record(1, 1, 1).file();  // D = 4, 15, 2; 2, 6, 1 sines, which count 16 each
+  constexpr uint64_t kPoint[] = {4 + 32, 15 + 96, 2 + 16};
   doh_info info;
   CHECK_EQ(doh_read_info(file.data(), file.size(), nullptr, &info), DOH_OK);
-  CHECK_EQ(info.work, (5u + 3 * 4) + (16u + 3 * 15) + (2u + 3 * 2));
+  CHECK_EQ(info.work, (5u + 3 * kPoint[0]) + (16u + 3 * kPoint[1]) + (2u + 3 * kPoint[2]));
   auto error = [&](const doh_region& region, uint64_t work) {
     std::vector<uint8_t> samples(9), memory(1 << 16);
     doh_options options{};
     options.max_work = work;
     return doh_decode_region(file.data(), file.size(), &options, &region, samples.data(), samples.size(), memory.data(), memory.size());
   };
-  CHECK_EQ(error(line(9, 0, 9), 86), DOH_OK);
-  CHECK_EQ(error(line(9, 0, 9), 85), DOH_LIMIT_WORK);
-  CHECK_EQ(error(line(9, 1, 2), 13), DOH_OK);
-  CHECK_EQ(error(line(9, 1, 2), 12), DOH_LIMIT_WORK);
-  CHECK_EQ(error(line(9, 5, 2), 16 + 15 + 4), DOH_OK);
-  CHECK_EQ(error(line(9, 5, 2), 16 + 15 + 3), DOH_LIMIT_WORK);
+  CHECK_EQ(error(line(9, 0, 9), info.work), DOH_OK);
+  CHECK_EQ(error(line(9, 0, 9), info.work - 1), DOH_LIMIT_WORK);
+  CHECK_EQ(error(line(9, 1, 2), 5 + 2 * kPoint[0]), DOH_OK);
+  CHECK_EQ(error(line(9, 1, 2), 5 + 2 * kPoint[0] - 1), DOH_LIMIT_WORK);
+  CHECK_EQ(error(line(9, 5, 2), 16 + kPoint[1] + 2 + kPoint[2]), DOH_OK);
+  CHECK_EQ(error(line(9, 5, 2), 16 + kPoint[1] + 2 + kPoint[2] - 1), DOH_LIMIT_WORK);
   doh_options options{};
   options.max_latents = 9;
   CHECK_EQ(doh_read_info(file.data(), file.size(), &options, &info), DOH_LIMIT_LATENTS);
