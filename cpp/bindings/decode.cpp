@@ -103,10 +103,8 @@ void bind_decode(nb::module_& m) {
         nb::sig("def decode(data: " DOH_BYTES ", out: numpy.typing.NDArray[typing.Any], " DOH_LIMITS ", " DOH_BOX
                 ", threads: int = 1, kernel: str | None = None) -> None"),
         "Fills `out` (C-contiguous, box and channels, uint8, uint16 or int16 as the file's samples) with the decoded samples: the default grid, "
-        "whose checksum is "
-        "compared, or the box offset, extent of a grid (tuples, one number for each dimension). Releases the GIL; in the main thread a signal "
-        "handler that "
-        "raises ends it. Raises DohError.");
+        "whose checksum is compared, or the box offset, extent of a grid (tuples, one number for each dimension). Releases the GIL; in the main "
+        "thread a signal handler that raises ends it. Raises DohError.");
   m.def("check_region", &check_region, nb::arg("data").noconvert(), nb::arg("limits") = nb::none(), nb::arg("grid") = nb::none(),
         nb::arg("offset") = nb::none(), nb::arg("extent") = nb::none(),
         nb::sig("def check_region(data: " DOH_BYTES ", " DOH_LIMITS ", " DOH_BOX ") -> None"),

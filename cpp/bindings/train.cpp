@@ -292,12 +292,10 @@ std::vector<std::string> kernels() {
 NB_MODULE(_train, m) {
   m.doc() =
       "The fused training step: outputs, squared error and gradients of a sine network, in float32 with the processor's vectors and in float64 for "
-      "checks. "
-      "doh.train.fused is the interface for people. Arrays are C-contiguous and lie in memory that the CPU sees, all of one type: weights (D,), "
-      "layer "
-      "after layer and each (fan_out, fan_in), biases (depth, width), output_bias (channels,). Results do not depend on `threads`. All functions "
-      "raise "
-      "ValueError for shapes that do not fit. forward, backward, grid_forward, grid_step, nearest_on_trellis and peak release the GIL.";
+      "checks. doh.train.fused is the interface for people. Arrays are C-contiguous and lie in memory that the CPU sees, all of one type: weights "
+      "(D,), layer after layer and each (fan_out, fan_in), biases (depth, width), output_bias (channels,). Results do not depend on `threads`. All "
+      "functions raise ValueError for shapes that do not fit. forward, backward, grid_forward, grid_step, nearest_on_trellis and peak release the "
+      "GIL.";
   nb::register_exception_translator([](const std::exception_ptr& p, void*) {
     try {
       std::rethrow_exception(p);

@@ -57,7 +57,7 @@ void run_threads(uint32_t threads, ThreadFn work, IdleFn idle, void* context) {
   work(context, 0);
   for (uint32_t t = 1; t < threads; ++t)
     if (!starts[t].running) work(context, t);
-  constexpr timespec kNap{0, 2'000'000};  // 2 ms
+  constexpr timespec kNap{0, 200'000};  // 0.2 ms
   while (idle != nullptr && job.at_work.load(std::memory_order_acquire) != 0) {
     idle(context);
     nanosleep(&kNap, nullptr);
