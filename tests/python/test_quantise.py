@@ -237,6 +237,25 @@ def test_plain_networks_share_nothing_so_they_are_as_deep_as_their_weights_ask()
     assert plain.depth <= 6 < tied.depth == 9
 
 
+@pytest.mark.parametrize(
+    ("kind", "shape", "latents", "depth"),
+    [
+        ("image", (512, 768, 3), 3682, 9),
+        ("image", (256, 256, 3), 8000, 9),  # no exception for small ones, such as parts
+        ("image", (128, 128, 3), 1500, 8),
+        ("image", (128, 128, 3), 400, 5),
+        ("image", (64, 64, 3), 1600, 6),  # as many weights as points
+        ("image", (512, 768, 3), 15300, 6),  # hardly shared
+        ("occupancy", (40, 40, 40, 1), 1000, 7),
+        ("occupancy", (96, 96, 96, 1), 2700, 8),
+    ],
+)
+def test_depth_of_networks_that_share_latents(kind, shape, latents, depth):
+    """docs/training.md, "Depth"."""
+    signal = Signal(np.zeros(shape, np.uint8), kind, "u1" if kind == "occupancy" else "u8")
+    assert target_for(signal, Config(frequencies=8, ladder="1.4"), latents).depth == depth
+
+
 def test_bits_of_a_latent():
     cells = Signal(np.zeros((4, 4, 4, 1), np.uint8), "occupancy", "u1")
     assert [bits_of(signal, Config()) for signal in (SIGNAL, cells)] == [4.7, 5.5]
