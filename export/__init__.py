@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
 from os import PathLike
@@ -13,11 +14,11 @@ import numpy as np
 
 from doh import container
 from doh.errors import OnnxError
-from doh.export.session import Description, describe, open_session, run
+from doh.export.session import Description, describe, open_session, run, run_session
 from doh.files import check_target, write_atomic
 from doh.model import TOP
 
-__all__ = ["Description", "Report", "build", "describe", "export", "open_session", "run"]
+__all__ = ["Description", "Report", "build", "describe", "export", "open_session", "run", "run_session"]
 
 
 def __getattr__(name: str) -> object:
@@ -49,18 +50,26 @@ def _stored_points(shape: tuple[int, ...]) -> np.ndarray:
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(shape))
 
 
-def export(source: container.Source, output: str | PathLike[str], kind: str = "exact", points: bool = False, threads: int = 1) -> Report:
+def export(
+    source: container.Source,
+    output: str | PathLike[str],
+    kind: str = "exact",
+    points: bool = False,
+    threads: int = 1,
+    limits: Mapping[str, int] | None = None,
+) -> Report:
     """Writes the ONNX file of a .doh file (a path or its bytes), after it has been run and compared with the decoder on the stored grid.
 
-    An exact kind that differs in one sample is not written. The distance of a float kind is kept in its metadata, `doh.psnr_to_exact`.
+    An exact kind that differs in one sample is not written. The distance of a float kind is kept in its metadata, `doh.psnr_to_exact`; that of f16 is of
+    float16 weights in float32 arithmetic, as ONNX Runtime computes on a CPU. limits: as of doh.decode.
     Raises DohError, OnnxError, ValueError for an unknown kind, OSError.
     """
     make = __getattr__("build")
     check_target(output)
     data = bytes(container.load(source))
-    info = container.read_info(data)
-    model = make(data, kind, points)
-    wanted = container.decode(data, threads=threads)
+    info = container.read_info(data, limits)
+    model = make(data, kind, points, limits)
+    wanted = container.decode(data, limits=limits, threads=threads)
     found = run(model.SerializeToString(), coordinates=_stored_points(info.shape) if points else None, threads=threads).reshape(wanted.shape)
     exact = bool(np.array_equal(found, wanted))
     error = float(np.mean((found.astype(np.float64) - wanted) ** 2)) if not exact else 0.0

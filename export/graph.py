@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -54,9 +55,6 @@ class Value:
     def __xor__(self, other: Value | Number) -> Value:
         return self._binary("BitwiseXor", self, other)
 
-    def __neg__(self) -> Value:
-        return self.graph.op("Neg", self)
-
     def __abs__(self) -> Value:
         return self.graph.op("Abs", self)
 
@@ -91,7 +89,8 @@ class Value:
         return self.graph.op("Reshape", self, self.graph.ints(*shape))
 
     def reshape_to(self, shape: Value) -> Value:
-        return self.graph.op("Reshape", self, shape)
+        """A size of 0 means 0 here: without points there are no samples."""
+        return self.graph.op("Reshape", self, shape, allowzero=1)
 
     def unsqueeze(self, axis: int) -> Value:
         return self.graph.op("Unsqueeze", self, self.graph.ints(axis))
@@ -163,7 +162,7 @@ class Graph:
     def constant(self, array: np.ndarray, name: str | None = None) -> Value:
         """An initialiser of the outermost graph; equal ones are kept once."""
         array = np.asarray(array)
-        key = name or f"c_{array.dtype}_{'x'.join(map(str, array.shape))}_{_digest(array)}"
+        key = name or _key(array)
         if key not in self.root.initializers:
             self.root.initializers[key] = numpy_helper.from_array(array, key)
         return Value(self, key, array.dtype)
@@ -227,7 +226,7 @@ class Graph:
 
 
 def name_nodes(nodes: Iterable[onnx.NodeProto]) -> None:
-    """Names each node by its first output. Fusions of ONNX Runtime 1.18 to 1.20 give nodes without names the same name twice."""
+    """Names each node by its first output. Fusions of ONNX Runtime 1.18 to 1.21 give nodes without names the same name twice."""
     for node in nodes:
         node.name = node.output[0]
         for attribute in node.attribute:
@@ -244,7 +243,7 @@ class Function(Graph):
 
     def constant(self, array: np.ndarray, name: str | None = None) -> Value:
         array = np.asarray(array)
-        key = f"c_{array.dtype}_{_digest(array)}"
+        key = _key(array)
         if key not in self.initializers:
             self.initializers[key] = numpy_helper.from_array(array, key)
             self.nodes.append(helper.make_node("Constant", [], [key], value=self.initializers[key]))
@@ -261,7 +260,7 @@ def onnx_type(dtype: Any) -> int:
     return helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
 
 
-def _digest(array: np.ndarray) -> str:
-    import hashlib
-
-    return str(array.item()) if array.size == 1 else hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:12]
+def _key(array: np.ndarray) -> str:
+    """The name of a constant: equal for equal arrays only."""
+    numbers = str(array.item()) if array.size == 1 else hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:12]
+    return f"c_{array.dtype}_{'x'.join(map(str, array.shape))}_{numbers}"

@@ -17,7 +17,7 @@ from doh.export.parts import Networks
 from doh.export.ports import Box, Points, Ports
 from doh.model import Mosaic
 
-#: (body, part in the order of the turns (1,), numbers of points in it (points,)) to their coordinates, float64 (dims, points).
+#: (body, part in the order of the turns (1,), numbers of points in it (points,)) to their coordinates, int64 (dims, points).
 Place = Callable[[Graph, Value, Value], Value]
 
 
@@ -40,13 +40,13 @@ def grid(g: Graph, mosaic: Mosaic, kind: str) -> Ports:
             u = box.centre(index + body.here(first[dim]).gather(part), dim)
             k = mosaic.parts[dim]
             x = u * k - body.constant((parts[dim] << 32) + (1 << 31)).gather(part) if k > 1 else u - (1 << 31)
-            rows.insert(0, x.cast(np.float64).reshape(1, -1))
+            rows.insert(0, x.reshape(1, -1))
         return body.concat(*rows)
 
     samples, begin = _samples(g, networks, counts, box.block, place)
     begin = begin.gather(g.ints(*np.argsort(networks.order)))  # row-major
 
-    size = box.block.min(box.count)
+    size = box.block.min(box.count).max(1)
     steps = g.arange(size)
     body, turn = g.body()
     number = (turn * size + steps).min(box.count - 1)
@@ -93,7 +93,7 @@ def points(g: Graph, mosaic: Mosaic, kind: str) -> Ports:
     def place(body: Graph, part: Value, number: Value) -> Value:
         which = body.here(order).gather(body.here(mark).gather(part) + number + 1) - (all_parts + 1)
         x = body.here(inputs.coordinates).gather(which).transpose().cast(np.int64)
-        return (x * factors + body.constant(shifts).gather(part).reshape(dims, 1)).cast(np.float64)
+        return x * factors + body.constant(shifts).gather(part).reshape(dims, 1)
 
     samples, begin = _samples(g, networks, counts, inputs.block, place)
     own = rank.slice(all_parts + 1, (1 << 63) - 1, 0) - mark.gather(part) - 1
@@ -119,8 +119,8 @@ def _samples(g: Graph, networks: Networks, counts: Value, block: Value, place: P
     many = (block.min(1) * (1 << 32)).reshape(1)
     networks.expand(counts, many)
     most = g.largest(counts)
-    rounds = (most + (block - 1)) // block
-    size = (most + (rounds - 1)) // rounds
+    rounds = ((most + (block - 1)) // block).max(1)
+    size = ((most + (rounds - 1)) // rounds).max(1)
     turns = (counts + (size - 1)) // size
     ends = g.running_sum(turns)
     begin, steps, stacks = ends - turns, g.arange(size), []

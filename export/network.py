@@ -25,7 +25,7 @@ from doh.model import TOP, QuantModel, Target, ladder_multipliers
 OUTPUT_TYPE = {"u1": np.uint8, "u8": np.uint8, "u16": np.uint16, "s16": np.int16}
 #: What `wave` adds to a sine to keep it positive.
 LIFT = 1 << 15
-#: No more is added to a phase to keep it positive where it fits int32.
+#: Phases below it, less two turns, fit int32 when they are made positive; what `wave` adds to a product for the same reason.
 OFFSET = 1 << 30
 
 
@@ -151,11 +151,11 @@ def exact_layers(g: Graph, model: QuantModel, weights: list[Value], known: list[
 
 
 def exact_network(g: Graph, model: QuantModel, layers: list[Layer], x: Value, full: Value | None = None) -> Value:
-    """Samples (points, channels) for coordinates x, float64 integers (dims, points) in [-2^31, 2^31). Sections 7 to 10.
+    """Samples (points, channels) for coordinates x, int64 (dims, points) in [-2^31, 2^31). Sections 7 to 10.
 
     `full`: 2^-f, f the bits after the point of the output layer's values, where it is not the model's own.
     """
-    first, t = layers[0], model.target
+    first, t, x = layers[0], model.target, x.cast(np.float64)
     total = None
     for dim, column in enumerate(first.raw):
         share = (g.here(column) * x.slice(dim, dim + 1, 0)).floor()
@@ -212,9 +212,6 @@ def float_layers(model: QuantModel, known: list[np.ndarray], dtype: type) -> lis
     """For each layer W (fan_out, fan_in) and b (fan_out, 1) in `dtype`, layer 0 in float32 at least, so that sin(W h + b) is the next h. The columns of
     layer 0: first the raw coordinates, in [-1, 1). Raises OnnxError where `dtype` cannot hold the weights."""
     t, turn = model.target, 2 * np.pi
-    most = max(np.abs(w).max() * turn * 2.0 ** -model.scale_of(layer).q for layer, w in enumerate(known))
-    if most > np.finfo(dtype).max:
-        raise OnnxError(f"weights of up to {most:.0f} do not fit {np.dtype(dtype).name}: take another kind")
     raw, encoded = columns(t)
     layers = []
     for layer, (w, b) in enumerate(zip(known, biases(model))):
@@ -224,19 +221,35 @@ def float_layers(model: QuantModel, known: list[np.ndarray], dtype: type) -> lis
             w = np.concatenate([w[:, raw], w[:, encoded]], axis=1)
         unit = turn if layer < t.depth else 1.0
         bias = b * (turn * 2.0**-32) if layer < t.depth else b * 2.0 ** -(15 + q)
+        most = np.abs(w).max() * unit
+        if most > np.finfo(kind).max:
+            raise OnnxError(f"weights of up to {most:.0f} do not fit {np.dtype(kind).name}: take another kind")
         layers.append(((w * unit).astype(kind), bias.reshape(-1, 1).astype(kind)))
     return layers
 
 
+def _turns(g: Graph, t: Target, x: Value) -> Value:
+    """Phases of the encoding, in turns and less whole ones, float32 (dims * 2K, points): x f / 2^44, and a quarter more for cosines.
+
+    f = 4096 high + low. The turns of x high / 2^32 are what does not fit 32 bits: a narrowing cast drops them. Those of x low / 2^44 are below one half.
+    The dimension that comes and goes between two casts is there on purpose, as in `wave_of_near`.
+    """
+    high, low = np.divmod(np.repeat(ladder_multipliers(t.ladder, t.frequencies), 2), 4096)
+    rows = x.gather(g.ints(*np.repeat(np.arange(t.dims), len(high))))
+    quarter = g.constant(np.tile([0, 1 << 30], t.dims * t.frequencies).reshape(-1, 1))
+    whole = rows * g.constant(np.tile(high, t.dims).reshape(-1, 1)) + quarter
+    turns = whole.cast(np.int32).unsqueeze(0).squeeze(0).cast(np.float32) * 2.0**-32
+    if low.any():
+        turns = turns + rows.cast(np.float32) * g.constant((np.tile(low, t.dims) * 2.0**-44).astype(np.float32).reshape(-1, 1))
+    return turns
+
+
 def float_network(g: Graph, model: QuantModel, layers: Sequence[FloatLayer | tuple[Value, Value]], x: Value) -> Value:
-    """The same function of coordinates with real sines. Phases of the encoding are reduced in float64."""
+    """The same function of coordinates with real sines, without float64, which many runtimes lack."""
     t, turn = model.target, 2 * np.pi
-    h = (x * 2.0**-31).cast(np.float32)
+    h = x.cast(np.float32) * 2.0**-31
     if t.frequencies:
-        table, _ = _frequencies(model)
-        quarter = np.tile([0.0, 0.25], len(table) // 2).reshape(-1, 1)
-        turns = g.gemm(g.constant(table * 2.0**-44), x, g.constant(quarter))
-        h = g.concat(h, ((turns - turns.floor()).cast(np.float32) * turn).sin())
+        h = g.concat(h, (_turns(g, t, x) * turn).sin())
 
     def known(number: np.ndarray | Value, name: str) -> Value:
         return number if isinstance(number, Value) else g.constant(number, name)

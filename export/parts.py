@@ -44,7 +44,7 @@ class Networks:
         self.g, self.kind = g, kind
         self.order = sorted(range(len(mosaic.models)), key=lambda i: (mosaic.models[i].target.depth, i))
         models = [mosaic.models[i] for i in self.order]
-        known = [weights.integer_weights(container.pack_unsealed(m), m) for m in models]
+        known = [weights.integer_weights(container.pack_unsealed(m), m, container.NO_LIMITS) for m in models]  # the whole is within its limits
         groups = [list(group) for _, group in groupby(range(len(models)), key=lambda i: models[i].target.depth)]
         self.families = [Family(group[0], [models[i] for i in group], [known[i] for i in group]) for group in groups]
         self.starts = np.cumsum([0, *(m.target.weights for m in models)])[:-1]  # of each part's weights
@@ -63,7 +63,7 @@ class Networks:
             self.weights, self.starts = expand_all(self.g, [model for family in self.families for model in family.models], counts, many)
 
     def samples(self, body: Graph, family: Family, part: Value, x: Value) -> Value:
-        """Samples (points, channels) of a part, (1,), counted in its family, for coordinates x, float64 (dims, points)."""
+        """Samples (points, channels) of a part, (1,), counted in its family, for coordinates x, int64 (dims, points)."""
         model = family.models[0]  # for all that the networks have alike
         if self.kind.startswith("exact"):
             layers, full = self._exact(body, family, part)

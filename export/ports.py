@@ -22,7 +22,7 @@ class Box:
         sizes, self.inputs = zip(*(_input(g, name, []) for name in SIZES[dims]))
         self.offset, offset_info = _input(g, "offset", [dims], np.zeros(dims, np.int64))
         extent, extent_info = _input(g, "extent", [dims], np.full(dims, (1 << 31) - 1, np.int64))
-        self.block, block_info = _input(g, "block", [], np.array(BLOCK, np.int64))
+        self.block, block_info = _block(g)
         self.defaults = [offset_info, extent_info, block_info]
         self.grid = g.concat(*(size.reshape(1) for size in sizes))
         self.extent = extent.min(self.grid - self.offset)
@@ -61,7 +61,7 @@ class Points:
         self.g = g
         self.coordinates = Value(g, "coordinates", np.dtype(np.int32))
         self.info = helper.make_tensor_value_info("coordinates", onnx.TensorProto.INT32, ["points", dims])
-        self.block, self.block_info = _input(g, "block", [], np.array(BLOCK, np.int64))
+        self.block, self.block_info = _block(g)
         self.count = g.op("Shape", self.coordinates, dtype=np.int64).slice(0, 1, 0).scalar()
 
     def finish(self, samples: Value, channels: int) -> Ports:
@@ -73,6 +73,12 @@ def _input(g: Graph, name: str, shape: list[int | str], default: np.ndarray | No
     if default is not None:
         g.constant(default, name)
     return Value(g, name, np.dtype(np.int64)), helper.make_tensor_value_info(name, onnx.TensorProto.INT64, shape)
+
+
+def _block(g: Graph) -> tuple[Value, onnx.ValueInfoProto]:
+    """At least 1: ONNX Runtime up to 1.22 ends the process where an integer is divided by zero."""
+    block, info = _input(g, "block", [], np.array(BLOCK, np.int64))
+    return block.max(1), info
 
 
 def _named(g: Graph, value: Value, shape: list[str | int]) -> onnx.ValueInfoProto:

@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from doh.container import whole_numbers
 from doh.errors import OnnxError
-from doh.export.interface import BLOCK, FORMAT_VERSION, SIZES
+from doh.export.interface import BLOCK, FORMAT_VERSION, KINDS, SIZES
+from doh.model import DTYPE
 
 #: Points in one call of the runtime, about: between two of them progress is reported and Ctrl-C is heard.
 BAND = 1 << 20
@@ -64,7 +66,7 @@ def open_session(source: str | PathLike[str] | bytes, provider: str = "cpu", thr
         raise
     except Exception as error:  # onnxruntime's errors have no common base but Exception
         name = "the model" if isinstance(source, bytes) else source
-        raise OnnxError(f"ONNX Runtime cannot load {name}: {str(error).splitlines()[0]}") from error
+        raise OnnxError(f"ONNX Runtime cannot load {name}: {_first_line(error)}") from error
     if session.get_providers()[0] != PROVIDERS[provider]:  # it falls back to the CPU with no more than a log line
         raise OnnxError("ONNX Runtime could not start its CUDA provider: are the NVIDIA driver, CUDA and cuDNN of the versions that it wants?")
     return session
@@ -74,8 +76,10 @@ def describe(session: Any) -> Description:
     """Raises OnnxError for a model that doh did not write, or a newer doh."""
     about = session.get_modelmeta().custom_metadata_map
     try:
-        shape = tuple(map(int, about["doh.shape"].split()))
         version = int(about["doh.format_version"])
+        if version != FORMAT_VERSION:  # of another one no more than that is known
+            raise OnnxError(f"this ONNX file is of version {version}; this doh knows {FORMAT_VERSION}")
+        shape = tuple(map(int, about["doh.shape"].split()))
         distance = about.get("doh.psnr_to_exact")
         found = Description(
             about["doh.kind"], about["doh.inputs"], about["doh.signal"], about["doh.sample_type"], shape,
@@ -84,8 +88,8 @@ def describe(session: Any) -> Description:
         )  # fmt: skip
     except (KeyError, ValueError) as error:
         raise OnnxError(f"this ONNX file was not made by doh export ({error})") from error
-    if version != FORMAT_VERSION or found.inputs not in ("grid", "points"):
-        raise OnnxError(f"this ONNX file is of version {version}; this doh knows {FORMAT_VERSION}")
+    if found.kind not in KINDS or found.inputs not in ("grid", "points") or found.sample_type not in DTYPE:
+        raise OnnxError(f"this ONNX file was not made by doh export (kind {found.kind!r}, inputs {found.inputs!r}, samples {found.sample_type!r})")
     return found
 
 
@@ -105,10 +109,30 @@ def run(
 
     A file for point queries takes `coordinates` instead, int32 (N, dims): U - 2^31 of docs/format.md, section 7, whatever the parts; it gives (N, channels).
     `provider` is cpu or cuda, and nothing else is ever used in its place. `block`: points in one turn of the graph's loop.
-    `progress(done, points)` is called between bands. Raises OnnxError, ValueError for a box outside the grid, OSError.
+    `progress(done, points)` is called between bands. Raises OnnxError, also for the kind `exact` on cuda, which lacks some of its operators; ValueError for
+    a box outside the grid and for what are no whole numbers; OSError.
     """
-    session = open_session(source, provider, threads)
+    return run_session(
+        open_session(source, provider, threads),
+        provider=provider, grid=grid, offset=offset, extent=extent, coordinates=coordinates, block=block, progress=progress,
+    )  # fmt: skip
+
+
+def run_session(
+    session: Any,
+    *,
+    provider: str = "cpu",
+    grid: Sequence[int] | None = None,
+    offset: Sequence[int] | None = None,
+    extent: Sequence[int] | None = None,
+    coordinates: np.ndarray | None = None,
+    block: int | None = None,
+    progress: Progress | None = None,
+) -> np.ndarray:
+    """`run`, of a session of `open_session` on that provider."""
     about = describe(session)
+    if provider == "cuda" and about.kind == "exact":
+        raise OnnxError("the kind exact has operators that CUDA lacks: export the file with --kind exact-baked, which gives the same samples")
     if (coordinates is not None) != (about.inputs == "points"):
         raise ValueError(f"this file takes {'coordinates' if about.inputs == 'points' else 'a grid'}")
     if block is not None and block < 1:
@@ -122,9 +146,9 @@ def run(
         bands = [{"coordinates": coordinates[at : at + BAND]} for at in range(0, len(coordinates), BAND)]
         total = len(coordinates)
     else:
-        grid = tuple(grid) if grid is not None else about.shape
-        offset = tuple(offset) if offset is not None else (0,) * len(grid)
-        extent = tuple(extent) if extent is not None else tuple(g - o for g, o in zip(grid, offset))
+        grid = whole_numbers("grid", grid) if grid is not None else about.shape
+        offset = whole_numbers("offset", offset) if offset is not None else (0,) * len(grid)
+        extent = whole_numbers("extent", extent) if extent is not None else tuple(g - o for g, o in zip(grid, offset))
         if not len(grid) == len(offset) == len(extent) == len(about.shape):
             raise ValueError(f"grid, offset and extent have {len(about.shape)} numbers each")
         if any(not (1 <= g < 1 << 31 and 0 <= o < o + e <= g) for g, o, e in zip(grid, offset, extent)):
@@ -158,7 +182,11 @@ def _bound(session: Any, feeds: dict[str, np.ndarray], provider: str) -> np.ndar
     except MemoryError:
         raise
     except Exception as error:  # onnxruntime's errors have no common base but Exception
-        raise OnnxError(f"ONNX Runtime could not run the model: {(str(error).splitlines() or ['no reason given'])[0]}") from error
+        raise OnnxError(f"ONNX Runtime could not run the model: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or ["no reason given"])[0]
 
 
 def _onnxruntime() -> Any:

@@ -6,6 +6,8 @@ Random words are int64 tensors; sums are float64, exact below 2^53.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from doh import _core
@@ -17,13 +19,9 @@ DENSE_ENTRIES, TIED_WEIGHTS = 1 << 18, 1 << 12
 MOST_ROWS = 64
 
 
-def integer_weights(data: bytes, model: QuantModel) -> list[np.ndarray]:
+def integer_weights(data: bytes, model: QuantModel, limits: Mapping[str, int] | None = None) -> list[np.ndarray]:
     """W of every layer of a file's model, int64 (fan_out, fan_in) within [-32767, 32767] (section 6). Raises DohError."""
-    layers = []
-    for layer, (sums, shape) in enumerate(zip(_core.weight_sums(data), model.target.layer_shapes)):
-        s = model.scale_of(layer)
-        layers.append(np.clip((sums * (2048 + s.m) + ((1 << s.r) >> 1)) >> s.r, -32767, 32767).reshape(shape))
-    return layers
+    return [w.astype(np.int64).reshape(shape) for w, shape in zip(_core.integer_weights(data, dict(limits or {})), model.target.layer_shapes)]
 
 
 def expand(g: Graph, model: QuantModel) -> list[Value]:

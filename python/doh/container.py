@@ -19,6 +19,9 @@ from doh.model import DTYPE, BiasScale, Mosaic, QuantModel, Scale, Target
 _Model = TypeVar("_Model", QuantModel, Mosaic)
 Source = bytes | bytearray | memoryview | np.ndarray | str | PathLike[str]
 
+#: Limits under which every valid file is decoded, whatever its samples and work; those of latents, weights and memory stay.
+NO_LIMITS = {"max_samples": 1 << 40, "max_work": (1 << 64) - 1}
+
 
 @dataclass(frozen=True)
 class Info:
@@ -94,16 +97,16 @@ def decode(
     Raises DohError (BAD_ARGUMENT: a box that is not in its grid), OSError; ValueError for a crop outside the signal and for what are no whole numbers.
     """
     data = load(source)
-    info = read_info(data, {**(limits or {}), "max_samples": 1 << 40, "max_work": (1 << 64) - 1})
+    info = read_info(data, {**(limits or {}), **NO_LIMITS})
     if grid is None:
         if offset is not None or extent is not None:
             raise ValueError("offset and extent go with grid; use crop for a box of the stored grid")
         grid, offset, extent = zoomed_box(info.shape, scale, crop)
     elif crop is not None or Fraction(scale) != 1:
         raise ValueError("give either grid, offset and extent, or scale and crop")
-    grid = _whole("grid", grid)
-    offset = _whole("offset", offset) if offset is not None else (0,) * len(grid)
-    extent = _whole("extent", extent) if extent is not None else tuple(max(0, g - o) for g, o in zip(grid, offset))
+    grid = whole_numbers("grid", grid)
+    offset = whole_numbers("offset", offset) if offset is not None else (0,) * len(grid)
+    extent = whole_numbers("extent", extent) if extent is not None else tuple(max(0, g - o) for g, o in zip(grid, offset))
     whole = grid == info.shape == extent
     box: dict[str, Any] = {} if whole else {"grid": grid, "offset": offset, "extent": extent}
     _core.check_region(data, limits=_limits(limits), **box)  # before a buffer of that size is asked for
@@ -112,7 +115,7 @@ def decode(
     return out
 
 
-def _whole(name: str, numbers: Sequence[int]) -> tuple[int, ...]:
+def whole_numbers(name: str, numbers: Sequence[int]) -> tuple[int, ...]:
     """Raises ValueError for any that is not whole, is negative, or has more than 64 bits."""
     try:
         whole = tuple(map(index, numbers))
@@ -143,7 +146,7 @@ def zoomed_box(
     d = len(shape)
     if len(crop) != 2 * d:
         raise ValueError(f"crop needs {2 * d} numbers for a signal of {d} dimensions, not {len(crop)}")
-    crop = _whole("crop", crop)
+    crop = whole_numbers("crop", crop)
     first, size = crop[:d], crop[d:]
     if any(o < 0 or e < 1 or o + e > n for o, e, n in zip(first, size, shape)):
         raise ValueError(f"the crop at {first} of size {size} is not inside the signal of size {shape}")
@@ -174,7 +177,7 @@ def decode_unsealed(data: bytes, model: QuantModel | Mosaic, threads: int = 1, r
     channels = (model.models[0] if isinstance(model, Mosaic) else model).target.channels
     samples = np.empty((*extent, channels), DTYPE[model.sample_type])
     box: dict[str, Any] = {"grid": model.shape, "offset": (first, *[0] * (len(extent) - 1)), "extent": extent}  # decoded as a region, which has no checksum
-    _core.decode(data, samples, limits={"max_samples": 1 << 40, "max_work": (1 << 64) - 1}, threads=threads, **box)
+    _core.decode(data, samples, limits=NO_LIMITS, threads=threads, **box)
     return samples
 
 

@@ -114,7 +114,7 @@ def decode(
         if source.suffix.lower() == ".onnx":
             from doh.cli.onnx import decode as run_onnx
 
-            run_onnx(source, output, scale, crop, threads, grid, rate, provider)
+            run_onnx(source, output, scale, crop, threads, grid, rate, provider, no_limits)
         else:
             from doh.cli.decode import run
 
@@ -128,6 +128,7 @@ def export(
     kind: Annotated[str, typer.Option(help="exact, exact-baked, f32 or f16.")] = "exact",
     points: Annotated[bool, typer.Option("--points", help="Coordinates go in and samples come out, instead of a grid.")] = False,
     threads: Threads = None,
+    no_limits: NoLimits = False,
 ) -> None:
     """Make an ONNX file of a .doh file: bit-exact, or a fast floating-point twin."""
     if kind not in ("exact", "exact-baked", "f32", "f16"):
@@ -135,7 +136,7 @@ def export(
     with errors_in_one_line(source):
         from doh.cli.onnx import export as run
 
-        run(source, output, kind, points, threads)
+        run(source, output, kind, points, threads, no_limits)
 
 
 @app.command()

@@ -16,7 +16,7 @@ from doh import container
 from doh.cli.output import check_output, clear, state_of
 from doh.cli.progress import show_board
 from doh.cli.report import fail, say, show
-from doh.cli.result import NO_LIMITS, tell
+from doh.cli.result import tell
 from doh.errors import DohError, EncodeError
 from doh.files import FileError, read_bytes, write_atomic
 from doh.signal import Signal
@@ -87,7 +87,7 @@ def lacking(output: Path, signal: Signal, config: Config) -> str:
     """
     data = read_bytes(output)
     try:
-        info = container.verify(data, NO_LIMITS, config.cores)
+        info = container.verify(data, container.NO_LIMITS, config.cores)
     except DohError as error:
         return f"is not a complete file ({error})"
     found, wanted = (info.signal, info.sample_type, info.shape, info.channels), (signal.kind, signal.sample_type, signal.shape, signal.channels)

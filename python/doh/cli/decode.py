@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from doh import container
 from doh.cli.report import say
-from doh.cli.result import NO_LIMITS
 from doh.errors import EncodeError
 from doh.files import check_target, read_bytes
 from doh.signals import check_signal, module_for, write_signal
@@ -41,26 +40,35 @@ def run(
     file: it is zoomed along, so that the sound stays as long. `no_limits`: whatever it takes; else the limits hold for what is decoded, not for the whole.
     """
     data = read_bytes(source)
-    info = container.read_info(data, NO_LIMITS)
-    limits = NO_LIMITS if no_limits else None
+    info = container.read_info(data, container.NO_LIMITS)
+    limits = container.NO_LIMITS if no_limits else None
     check_signal(output, info.channels, info, rate=rate)
     check_target(output)
-    mesh = module_for(output).__name__ == "doh.signals.meshes"
-    if points is None and mesh and scale == "1" and max(info.shape) > MESH_GRID:
-        say(f"the mesh is drawn from {MESH_GRID} of {max(info.shape)} stored points a side; all of them with --grid {max(info.shape)}")
-        points = MESH_GRID
+    points = points or mesh_grid(output, info.shape, scale)
     if points is not None:
         scale = scale_for(info.shape, points, scale, crop)
     grid, offset, extent = box(info.shape, scale, crop)
     cores = threads or all_cores()
     size = " x ".join(str(n) for n in (extent[::-1] if len(extent) == 2 else extent))
-    if mesh:
+    if is_mesh(output):
         vertices, triangles = write_mesh(output, data, info.shape, grid, cores, limits)
         print(f"{output}: {vertices:,} vertices, {triangles:,} triangles around {size} points")
         return
     samples = container.decode(data, grid=grid, offset=offset, extent=extent, limits=limits, threads=cores)
     write_signal(output, samples, info, rate=sound_rate(output, rate, info.shape, grid))
     print(f"{output}: {size}, {info.channels} channel{'s' if info.channels > 1 else ''}, {info.sample_type}")
+
+
+def is_mesh(output: Path) -> bool:
+    return module_for(output).__name__ == "doh.signals.meshes"
+
+
+def mesh_grid(output: Path, shape: tuple[int, ...], scale: str) -> int | None:
+    """The points along the longest side of which a mesh is drawn where nothing is asked for, said aloud; None: as many as are stored."""
+    if not is_mesh(output) or scale != "1" or max(shape) <= MESH_GRID:
+        return None
+    say(f"the mesh is drawn from {MESH_GRID} of {max(shape)} stored points a side; all of them with --grid {max(shape)}")
+    return MESH_GRID
 
 
 def scale_for(shape: tuple[int, ...], points: int, scale: str, crop: str | None) -> str:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from doh import container, metrics
 from doh.cli.decode import all_cores
 from doh.cli.report import fail, say
-from doh.cli.result import NO_LIMITS
 from doh.files import read_bytes
 from doh.model import TOP
 from doh.signals import module_for, read_signal
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 def show_info(source: Path, as_json: bool) -> None:
     """The header, as lines for people or as one JSON object."""
-    info = container.read_info(read_bytes(source), NO_LIMITS)
+    info = container.read_info(read_bytes(source), container.NO_LIMITS)
     if as_json:
         print(json.dumps({**asdict(info), "bpp": info.bpp}, indent=2))
         return
@@ -49,7 +48,7 @@ def show_info(source: Path, as_json: bool) -> None:
 
 def verify(source: Path, threads: int | None, no_limits: bool = False) -> None:
     """Both checksums: of the bytes, and of the samples that this machine decodes."""
-    info = container.verify(read_bytes(source), limits=NO_LIMITS if no_limits else None, threads=threads or all_cores())
+    info = container.verify(read_bytes(source), limits=container.NO_LIMITS if no_limits else None, threads=threads or all_cores())
     print(f"{source}: good: the {info.bytes:,} bytes match their checksum {info.file_crc:08x}, the decoded samples theirs {info.samples_crc:08x}")
 
 
@@ -60,7 +59,7 @@ def evaluate(source: Path, reference: Path, as_json: bool, threads: int | None, 
     In JSON, a figure that does not apply is null; psnr and snr are so for identical samples, and one whose library is missing (with a remark).
     """
     data = read_bytes(source)
-    info = container.read_info(data, NO_LIMITS)
+    info = container.read_info(data, container.NO_LIMITS)
     filled = info.sample_type == "u1" and len(info.shape) == 3 and info.channels == 1
     mesh = module_for(reference).__name__ == "doh.signals.meshes"
     grid = info.shape
@@ -76,7 +75,7 @@ def evaluate(source: Path, reference: Path, as_json: bool, threads: int | None, 
     mine, other = (f"{kind.channels} channels of {kind.sample_type} on a grid of {shape}" for kind, shape in ((info, grid), (signal, signal.shape)))
     if mine != other:
         fail(f"{source} holds {mine}, {reference} has {other}: they cannot be compared")
-    limits = NO_LIMITS if no_limits else None
+    limits = container.NO_LIMITS if no_limits else None
     samples = container.decode(data, threads=threads or all_cores(), grid=None if grid == info.shape else grid, limits=limits)
     top = TOP[info.sample_type]
     psnr = metrics.psnr(samples, signal.samples, top)

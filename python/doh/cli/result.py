@@ -11,23 +11,21 @@ from doh.cli.report import show
 from doh.model import TOP
 from doh.signal import Signal
 
-#: An output of our own making is decoded whatever its size.
-NO_LIMITS = {"max_samples": 1 << 40, "max_work": (1 << 64) - 1}
-
 
 def tell(output: Path, data: bytes, signal: Signal, seconds: float, threads: int) -> float:
     """One line on stdout, or on stderr if the file is stdout: its size, and the distortion of what it decodes to; of occupancy IoU, of sound SNR too.
 
     Returns the PSNR.
     """
-    samples = container.decode(data, limits=NO_LIMITS, threads=threads)
+    # an output of our own making is decoded whatever its size
+    samples = container.decode(data, limits=container.NO_LIMITS, threads=threads)
     psnr = metrics.psnr(samples, signal.samples, TOP[signal.sample_type])
     quality = f"{psnr:.2f} dB"
     if signal.sample_type == "u1":
         quality += f", IoU {metrics.iou(samples, signal.samples):.4f}"
     if signal.kind == "audio":
         quality += f", SNR {metrics.snr(samples, signal.samples):.2f} dB"
-    text = f"{output}: {len(data):,} bytes, {container.read_info(data, NO_LIMITS).bpp:.4f} bpp, {quality} decoded, {seconds:.1f} s"
+    text = f"{output}: {len(data):,} bytes, {container.read_info(data, container.NO_LIMITS).bpp:.4f} bpp, {quality} decoded, {seconds:.1f} s"
     show(text, sys.stderr if _is_stdout(output) else sys.stdout)
     return psnr
 
