@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +68,56 @@ def test_jpeg2000_has_its_transforms(picture):
     data = _image_codecs.Search(codec, picture).best(2500).data
     cod = data.index(b"\xff\x52")  # coding style: length 2, style 1, progression 1, layers 2, colour transform 1, levels 1, block size 2, style 1, wavelet 1
     assert data[:2] == b"\xff\x4f" and (data[cod + 8], data[cod + 13]) == (1, 0)
+
+
+#: What Pillow is asked for, beside the level: the encoder's best, in decibels, among its settings of a bearable speed.
+ASKED = {
+    "jpeg": {"format": "JPEG", "optimize": True, "progressive": True},
+    "jpeg2000": {"format": "JPEG2000", "quality_mode": "rates", "irreversible": True, "mct": 1, "no_jp2": True},
+    "avif": {"format": "AVIF", "speed": 4, "codec": "aom", "advanced": {"tune": "psnr"}},
+    "heic": {"format": "HEIF", "enc_params": {"preset": "slow", "tune": "psnr"}},
+}
+BY_VARIANT = {
+    "usual-4:2:0": {"quality": 41, "subsampling": "4:2:0"},
+    "usual-4:4:4": {"quality": 41, "subsampling": "4:4:4"},
+    "flat-4:2:0": {"qtables": [[_image_codecs.flat_step(40)] * 64] * 2, "subsampling": "4:2:0"},
+    "flat-4:4:4": {"qtables": [[_image_codecs.flat_step(40)] * 64] * 2, "subsampling": "4:4:4"},
+}
+
+
+@pytest.mark.parametrize("key", ASKED)
+def test_codecs_are_set_up_as_they_are_told(key, picture, monkeypatch):
+    codec, asked = _image_codecs.CODECS[key], []
+    if what := codec.missing():
+        pytest.skip(f"not here: {what}")
+    monkeypatch.setattr(_image_codecs.Image.Image, "save", lambda image, stream, format, **options: asked.append({"format": format, **options}))
+    for variant in codec.variants:
+        codec.save(_image_codecs.Image.fromarray(picture), None, variant, 40)
+    chroma = {"avif": "subsampling", "heic": "chroma"}.get(key)
+    for variant, found in zip(codec.variants, asked, strict=True):
+        more = BY_VARIANT.get(variant, {"quality": 40})
+        more |= {chroma: variant if key == "avif" else variant.replace(":", "")} if chroma else {}
+        found.pop("quality_layers", None)
+        assert found == {**ASKED[key], **({} if key == "jpeg2000" else more)}
+    if key != "jpeg2000":
+        assert {variant[-5:] for variant in codec.variants} == {"4:2:0", "4:4:4"}
+
+
+def test_webp_is_tuned_for_psnr(picture):
+    """Its slowest method, and more decibels than Pillow's, which has the default tuning only."""
+    codec = _image_codecs.CODECS["webp"]
+    if what := codec.missing():
+        pytest.skip(f"not here: {what}")
+    pillow = replace(codec, variants=("4:2:0",), save=lambda image, stream, variant, level: image.save(stream, "WEBP", quality=level / 4, method=6))
+    alone = replace(codec, variants=("default",))
+    for budget in (2500, 5000):
+        best, default, its = (_image_codecs.Search(c, picture).best(budget).psnr for c in (codec, alone, pillow))
+        assert best > default and default == pytest.approx(its, abs=0.1)
+
+
+def test_flat_tables_have_every_step_of_use():
+    steps = [_image_codecs.flat_step(level) for level in range(95)]
+    assert (steps[0], steps[-1]) == (255, 3) and steps == sorted(steps, reverse=True) and max(a / b for a, b in pairwise(steps)) < 1.34
 
 
 def test_a_missing_codec_says_what_to_install(monkeypatch):
