@@ -59,6 +59,8 @@ def open_session(source: str | PathLike[str] | bytes, provider: str = "cpu", thr
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if provider == "cuda" and hasattr(ort, "preload_dlls"):  # from 1.21 on: finds CUDA and cuDNN where pip put them
+        ort.preload_dlls()
     chosen: list[Any] = [("CUDAExecutionProvider", {"use_tf32": "0"}), "CPUExecutionProvider"] if provider == "cuda" else ["CPUExecutionProvider"]
     try:
         session = ort.InferenceSession(source if isinstance(source, bytes) else fspath(source), options, providers=chosen)

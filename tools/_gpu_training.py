@@ -135,6 +135,7 @@ def steps(device: torch.device, cases: Sequence[tuple[int, int]] = CASES, names:
             if name == "torch.compile":
                 if device.type == "cuda" and not find_spec("triton"):
                     raise ModuleNotFoundError("torch.compile needs Triton, which is not installed")
+                torch.compiler.reset()  # else it would make one program for the shapes of all cases
                 compiled = torch.compile(case.loss)
                 call = lambda: case.autograd(0, torch.float32, compiled)  # noqa: E731
                 found = [together(call()).clone() for _ in range(2)]

@@ -122,11 +122,14 @@ def encode_many(
     called = names or [str(source) if isinstance(source, (str, PathLike)) else f"signal {number}" for number, source in enumerate(todo, 1)]
     _need_torch()
     from doh.train import together
+    from doh.train.engine import device_of, pinned
     from doh.train.fit import Training
     from doh.train.many import Many
 
+    settings = settings.replace(device=pinned(settings.device))
     stacks = together.in_stacks(settings)
-    own = settings if stacks else settings.replace(threads=1)  # of one signal: what does not share `task.workers`
+    # of one signal: what does not share `task.workers`; on a GPU there is one at a time
+    own = settings.replace(threads=1) if device_of(settings.device).type == "cpu" else settings
 
     def begin(task: Task) -> Training:
         started, source = time.monotonic(), todo[task.number]

@@ -12,6 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+# These are tests of the CPU, wherever they run: what a GPU does is for tools/gpu_check. Before torch is imported.
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
 # A background job starts with Ctrl-C ignored, and so would the programs under test, which inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -16,7 +16,7 @@ from doh.container import decode_unsealed, pack, pack_unsealed  # noqa: E402
 from doh.metrics import psnr  # noqa: E402
 from doh.model import DTYPE, TOP  # noqa: E402
 from doh.reference import samples  # noqa: E402
-from doh.train import result  # noqa: E402
+from doh.train import engine, result  # noqa: E402
 from doh.train.fit import fit  # noqa: E402
 from doh.train.gradient import Workers  # noqa: E402
 from doh.train.importance import ErrorSampler  # noqa: E402
@@ -179,6 +179,28 @@ def test_points_where_the_errors_are_belong_to_other_signals(batch):
     for signal in (field, sound):
         assert isinstance(Run(signal, QUICK.replace(sampling="errors")).sampler, ErrorSampler)
     assert Run(sound, QUICK).sampler is None
+
+
+@pytest.mark.parametrize("sampling", ["errors", "random"])
+def test_warming_up_changes_nothing(sampling):
+    """The gradient that a GPU compiles its kernels for, before the clock of a training by time is set."""
+    cold, warm = (Run(picture(60, 80), QUICK.replace(batch=512, sampling=sampling)) for _ in range(2))
+    warm.warm_up()
+    for run in (cold, warm):
+        for _ in range(3):
+            run.train(Workers(1, None))
+    assert torch.equal(cold.latents, warm.latents) and torch.equal(cold.loss, warm.loss)
+
+
+def test_a_gpu_that_does_not_compute_is_not_taken(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    engine._cuda_computes.cache_clear()
+    try:
+        with pytest.warns(UserWarning, match="the GPU cannot be used, training is on the CPU"):
+            assert engine.device_of("auto") == torch.device("cpu")
+        assert engine.device_of("auto") == torch.device("cpu")  # asked once
+    finally:
+        engine._cuda_computes.cache_clear()
 
 
 def test_number_of_torch_threads_is_left_as_it_was():

@@ -200,7 +200,13 @@ def test_recorded_functions_with_a_stand_in_for_cuda(monkeypatch):
             replays.append(self)
 
     stream = SimpleNamespace(wait_stream=lambda other: None)
-    stand_ins = {"Stream": lambda: stream, "current_stream": lambda: stream, "stream": nullcontext, "CUDAGraph": Graph, "graph": nullcontext}
+    stand_ins = {
+        "Stream": lambda: stream,
+        "current_stream": lambda: stream,
+        "stream": nullcontext,
+        "CUDAGraph": Graph,
+        "graph": lambda graph, stream, capture_error_mode: nullcontext(),
+    }
     for name, stand_in in stand_ins.items():
         monkeypatch.setattr(torch.cuda, name, stand_in)
     seen = []
@@ -217,3 +223,16 @@ def test_recorded_functions_with_a_stand_in_for_cuda(monkeypatch):
     assert graphed(x + 6, y) is kept and torch.equal(seen[-1][1], y)
     graphed(torch.zeros(4), y)
     assert len(seen) == 2 * (WARM_UP + 1) and len(replays) == 4 and len(set(map(id, replays))) == 2
+
+    def of_fives(a):  # which fails in its recording
+        if len(seen) == WARM_UP:
+            raise OSError("five")
+        seen.append(a)
+
+    seen.clear()
+    monkeypatch.setattr(Graphed, "failed", False)
+    with pytest.raises(OSError, match="five"):
+        Graphed(of_fives)(x)
+    with pytest.raises(RuntimeError, match="an earlier recording"):
+        Graphed(function)(x, y)
+    assert graphed(x, y) is kept  # recorded before

@@ -129,3 +129,13 @@ def test_buffers_stay_out_of_the_state_and_small():
     assert not dense.state_dict() and dense.entries.dtype == torch.uint8
     assert not dense.state_dict() and [b.dtype for b in dense.buffers()] == [torch.uint8]
     assert [b.dtype for b in dense.to(torch.float64).buffers()] == [torch.uint8]
+
+
+def test_another_dtype_is_no_other_device(monkeypatch):
+    """Where products make the matrix anew, as on a GPU, they go on doing so after .to(dtype)."""
+    monkeypatch.setattr(P, "makes_anew", lambda device: device.type == "meta")
+    monkeypatch.setattr(P.DenseProjection, "_kernels", lambda self, device: device)
+    projection = P.DenseProjection(1, 20, [(4, 3)]).to("meta").to(torch.bfloat16)
+    assert projection.matrix == torch.device("meta") and projection.stored is None
+    projection.half().float()
+    assert projection.matrix == torch.device("meta") and projection.stored is None

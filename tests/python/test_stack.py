@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -351,3 +352,25 @@ def test_where_there_are_stacks(monkeypatch):
     monkeypatch.setattr(together, "device_of", lambda name: torch.device("cuda"))
     assert together.in_stacks(config)
     assert not any(together.in_stacks(config.replace(**changes)) for changes in ({"seconds": 5.0}, {"rounding": "adaround"}))
+
+
+def test_memory_that_signals_hold_while_they_wait(monkeypatch):
+    """One that does not fit beside them begins after they have been trained; one that does not fit alone has failed."""
+    given, begun = {}, []
+
+    def train(members, finish, give):
+        for task, _ in members:
+            give(task.number, "trained")
+
+    def begin(task):
+        begun.append(task.number)
+        if task.number == 3 or (task.number == 2 and 1 not in given):
+            raise torch.OutOfMemoryError("full")
+        return SimpleNamespace(run=None)
+
+    for name, stand_in in {"_train": train, "kin": lambda run: "alike", "most": lambda run: 8, "_enough": lambda waiting: False}.items():
+        monkeypatch.setattr(together, name, stand_in)
+    tasks = [SimpleNamespace(number=number, stop=lambda: None) for number in range(4)]
+    together.train_in_stacks(tasks, begin, lambda task, training: None, given.__setitem__)
+    assert begun == [0, 1, 2, 2, 3, 3] and [given[number] for number in range(3)] == ["trained"] * 3
+    assert isinstance(given[3], torch.OutOfMemoryError)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from doh.errors import EncodeError
+from doh.errors import EncodeError, warn
 from doh.model import Target
 from doh.train import fused
 
@@ -43,15 +44,32 @@ def steps_for(engine: str, device: torch.device, target: Target) -> tuple[str, .
 
 
 def device_of(name: str) -> torch.device:
-    """The device that a setting names. Raises EncodeError where it is unknown or missing."""
+    """The device that a setting names; "auto" is a GPU that computes, else the CPU. Raises EncodeError where it is unknown or missing."""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device("cuda" if torch.cuda.is_available() and _cuda_computes() else "cpu")
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, ImportError) as error:
         raise EncodeError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
     return device
+
+
+def pinned(name: str) -> str:
+    """The setting `device` for other threads: "cuda" alone is the current GPU of the thread that says it."""
+    device = device_of(name)
+    return f"cuda:{torch.cuda.current_device()}" if device.type == "cuda" and device.index is None else name
+
+
+@cache
+def _cuda_computes() -> bool:
+    """Whether the GPU does, which torch only counts: it may be too old for this build, or full. Asked once, with a warning where it does not."""
+    try:
+        torch.zeros(1, device="cuda").item()
+    except (RuntimeError, AssertionError) as error:
+        warn(f"the GPU cannot be used, training is on the CPU: {str(error).splitlines()[0]}")
+        return False
+    return True
 
 
 class FirstThatRuns:

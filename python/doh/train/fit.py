@@ -104,6 +104,9 @@ class Training:
         if state and resume and state.path.exists():
             checkpoints.load(self.run, state.path)
             state.mine = True
+        if config.seconds and device_of(config.device).type == "cuda":
+            for run in self.run.runs:
+                run.warm_up()  # before the time that is left is shared out
         self.pace = Pace(self.run, started, clock) if config.seconds else None
         if state and (aside := state.make_room()):
             if checkpoints.is_checkpoint(aside):

@@ -23,8 +23,9 @@ from doh.train.projection import Projection
 from doh.train.quantise import round_through
 from doh.train.siren import Backpropagation, Encoding
 
-#: Points in one piece of a batch on the CPU: fits the cache, and is the same whatever the number of threads, so that results do not depend on that.
-CHUNK = 2048
+#: Points in one piece of a batch on the CPU: fits the cache, and is the same whatever the number of threads, so that results do not depend on that. On a
+#: GPU: what its memory holds several layers of.
+CHUNK, GPU_CHUNK = 2048, 1 << 17
 
 #: (point numbers, weights of each layer, biases, output bias, workers) -> the loss and its gradients.
 Step = Callable[..., tuple[Tensor, list[Tensor]]]
@@ -114,7 +115,7 @@ def _graph(target: Target, encoding: Encoding, samples: Tensor, low: float, top:
     def step(
         points: Tensor, weights: Sequence[Tensor], biases: Tensor, output_bias: Tensor, _: Workers, importance: Tensor | None
     ) -> tuple[Tensor, list[Tensor]]:
-        counts = torch.ones(len(points)) if importance is None else importance
+        counts = torch.ones(len(points), device=samples.device) if importance is None else importance
         return graph(*(t.to(samples.device, non_blocking=True) for t in (points, counts)), biases, output_bias, *weights)
 
     return step
@@ -125,7 +126,7 @@ class _Eager:
 
     def __init__(self, target: Target, encoding: Encoding, samples: Tensor, low: float, top: float, batch: int) -> None:
         self.target, self.encoding, self.samples, self.low, self.top, self.device = target, encoding, samples, low, top, samples.device
-        self.chunk = min(CHUNK, batch) if self.device.type == "cpu" else batch
+        self.chunk = min(CHUNK if self.device.type == "cpu" else GPU_CHUNK, batch)
         self.pieces = ceil(batch / self.chunk)
         biases = [(target.depth, target.width), (target.channels,)]
         self.shapes = [*target.layer_shapes, *biases]

@@ -86,7 +86,7 @@ def _graph(target: Target, encodings: Sequence[Encoding], samples: Sequence[Tens
     graph, device = Graphed(partial(_eager, target, encodings, samples, ranges)), samples[0].device
 
     def step(points: Tensor, weights: Tensor, biases: Tensor, output_bias: Tensor, importance: Tensor | None) -> tuple[Tensor, list[Tensor]]:
-        counts = torch.ones(points.shape) if importance is None else importance
+        counts = torch.ones(points.shape, device=device) if importance is None else importance
         return graph(points.to(device, non_blocking=True), weights, biases, output_bias, counts.to(device, non_blocking=True))
 
     return step

@@ -23,8 +23,8 @@ from doh import _core
 if TYPE_CHECKING:
     from doh.train.triton_dense import DenseMatrix
 
-#: Entries of a dense matrix that are held in floating point at one time.
-CHUNK_ENTRIES = 1 << 20
+#: Entries of a dense matrix that are held in floating point at one time; on a GPU, where each part of the matrix is some launches.
+CHUNK_ENTRIES, GPU_CHUNK_ENTRIES = 1 << 20, 1 << 26
 INITIAL_LATENTS_STREAM = 3
 
 Shapes = Sequence[tuple[int, ...]]
@@ -146,6 +146,7 @@ class DenseProjection(Projection):
         super().__init__(seed, n, shapes)
         self.matrix: DenseMatrix | None = None
         self.register_buffer("stored", None, persistent=False)  # made by .to(), which says where, or at first use
+        self.here = torch.empty(0)  # on the device that the matrix is meant to be on
         self.unit = sqrt(3 / n) / 256  # Var(sum of n products of two U(-1, 1)) = n/9, wanted is 1/3
 
     @property
@@ -167,7 +168,8 @@ class DenseProjection(Projection):
 
     def _apply(self, function: Callable[[Tensor], Tensor], recurse: bool = True) -> DenseProjection:
         """What .to() calls. The bytes stay behind where they are not needed."""
-        device = function(torch.empty(0)).device
+        self.here = function(self.here)
+        device = self.here.device  # .to() may be of a dtype alone
         self.matrix = self._kernels(device) if makes_anew(device) else None
         if self.matrix:
             self.stored = None
@@ -182,7 +184,8 @@ class DenseProjection(Projection):
             from doh.train.triton_dense import DenseMatrix
 
             matrix, row = DenseMatrix(self.seed, self.n, self.sizes, device), slice(0, 1)
-            matrix.transposed_times(matrix.times(torch.zeros(1, self.n, device=device), row), row)
+            for dtype in (torch.float32, torch.float64):  # in training, and for the file
+                matrix.transposed_times(matrix.times(torch.zeros(1, self.n, dtype=dtype, device=device), row), row)
         except Exception as error:
             text = (str(error).strip().splitlines() or [""])[0]
             warnings.warn(f"the dense matrix is stored, as its kernels cannot run here ({type(error).__name__}: {text})", stacklevel=4)
@@ -243,7 +246,8 @@ class _Anew(torch.autograd.Function):
 
 
 def _chunks(tensor: Tensor, row_length: int = 0) -> tuple[Tensor, ...]:
-    return tensor.split(max(1, CHUNK_ENTRIES // (row_length or tensor.shape[1])), 0 if not row_length else -1)
+    entries = GPU_CHUNK_ENTRIES if tensor.is_cuda else CHUNK_ENTRIES
+    return tensor.split(max(1, entries // (row_length or tensor.shape[1])), 0 if not row_length else -1)
 
 
 KINDS: dict[str, type[Projection]] = {kind.name: kind for kind in (TiedProjection, DenseProjection)}

@@ -103,6 +103,7 @@ class Run:
         self.first_rates = [self.plan.lr_latents * per_latent, config.lr_biases]
         self.generator = torch.Generator().manual_seed(config.seed % (1 << 63))
         self.sampler = sampler_of(signal, config.sampling, self.generator, self.batch < self.points)
+        self.every: Tensor | None = None  # all points, where a batch is that
         self.order = torch.empty(0, dtype=torch.int64)  # what is left of the present pass when sampling without replacement
         self.compiled = CompiledStep(self) if CompiledStep.fits(self) else None
         self.loss = torch.zeros((), device=self.device)  # of recent batches
@@ -304,6 +305,15 @@ class Run:
         self.optimiser.step()
         return loss
 
+    def warm_up(self) -> None:
+        """One gradient that is thrown away: on a GPU the first one compiles its kernels, which may take seconds. Nothing that is trained changes."""
+        points = torch.zeros(self.batch, dtype=torch.int64)
+        importance = torch.ones(self.batch) if self.sampler else None
+        with torch.no_grad():
+            weights = self.projection.split(self.projection.flat(self.unit_latents) * self.gain)
+            loss, _ = self.gradient(points, weights, self.biases * self.omegas, self.output_bias, Workers(1, None), importance)
+        loss.item()
+
     def pace(self, share: float) -> None:
         """To be called before each step of a training that ends by the clock: says how much of it is over, from 0 at first up to 1, never less than before.
 
@@ -317,7 +327,9 @@ class Run:
     def draw(self) -> tuple[Tensor, Tensor | None]:
         """Row-major numbers of this step's grid points, int64 (batch,), and their importance, float32 (batch,), where that is not 1 for all."""
         if self.batch == self.points:
-            return torch.arange(self.points), None
+            if self.every is None:
+                self.every = torch.arange(self.points, device=self.device)
+            return self.every, None
         if self.sampler:
             return self.sampler.draw(self.batch)
         if self.config.sampling != "epochs":

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Hashable, Iterable
 from typing import TypeVar, cast
 
+import torch
+
 from doh.config import Config
 from doh.errors import warn
 from doh.train.engine import device_of
@@ -21,7 +23,7 @@ Give = Callable[[int, T | Exception], None]
 
 #: Signals in a stack at most; outputs of sine layers that its step makes at most: 2 GiB of float32, and torch's step holds about three times as much.
 STACK, STACK_OUTPUTS = 8, 1 << 29
-#: Signals, and bytes of their samples, that are read ahead at most in search of some that go together.
+#: Signals, and bytes of their samples and of the tables of their encodings, that are read ahead at most in search of some that go together.
 AHEAD, AHEAD_BYTES = 32, 1 << 30
 
 
@@ -58,7 +60,14 @@ def train_in_stacks(tasks: Iterable[Task], begin: Callable[[Task], Training], fi
     for task in tasks:
         task.stop()
         try:
-            training = begin(task)
+            try:
+                training = begin(task)
+            except torch.OutOfMemoryError:
+                if not waiting:
+                    raise
+                while waiting:  # those that wait hold memory
+                    train(next(iter(waiting)))
+                training = begin(task)
         except Exception as error:
             give(task.number, error)
             continue
@@ -84,7 +93,12 @@ def most(run: Run | MosaicRun) -> int:
 
 def _enough(waiting: dict[Hashable, list[Member]]) -> bool:
     runs = [training.run for members in waiting.values() for _, training in members]
-    return len(runs) >= AHEAD or sum(run.signal.samples.nbytes for run in runs) >= AHEAD_BYTES
+    return len(runs) >= AHEAD or sum(map(_bytes, runs)) >= AHEAD_BYTES
+
+
+def _bytes(run: Run | MosaicRun) -> int:
+    """Of the samples, and of the tables of encodings, which may be far larger: those of a sound have a row for each sample."""
+    return run.signal.samples.nbytes + sum(table.nbytes for each in run.runs for table in each.encoding.tables)
 
 
 def _train(members: list[Member], finish: Callable[[Task, Training], T], give: Give[T]) -> None:

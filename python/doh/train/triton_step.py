@@ -230,7 +230,7 @@ class TritonGroup:
         tables = [table.reshape(-1) for encoding in encodings for table in encoding.tables]
         lengths = [len(table) for encoding in encodings for table in encoding.tables]
         offsets = [0, *torch.tensor([len(table) for table in tables]).cumsum(0).tolist()]
-        self.tables = torch.cat(tables).to(self.device)
+        self.tables = (tables[0] if len(tables) == 1 else torch.cat(tables)).to(self.device)
         self.grids = torch.tensor(list(zip(lengths, offsets)), dtype=torch.int64, device=self.device)  # (length, where its table begins)
         starts = torch.tensor([0, *(s.numel() for s in samples[:-1])])
         self.starts = starts.cumsum(0).to(self.device)
