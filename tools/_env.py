@@ -11,7 +11,10 @@ import sys
 import sysconfig
 import time
 from collections.abc import Iterable
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
+from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[1]
 VENV = ROOT / ".venv"
@@ -20,7 +23,7 @@ BUILD = ROOT / "build" / "tools"
 STAMP = VENV / "doh-installed.json"
 EXTRAS = "train,onnx,dev"
 
-#: Newer releases bring several gigabytes for NVIDIA cards, which a machine without one has no use for.
+#: The release that is tested. Where pip finds its build for CPUs, that is some gigabytes less than the one with CUDA.
 TORCH_WITHOUT_GPU = "torch==2.13.0"
 
 
@@ -49,6 +52,13 @@ def inside() -> dict[str, str]:
     return {**variables, "VIRTUAL_ENV": str(VENV), "PATH": f"{VENV / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
 
 
+def program(name: str) -> ModuleType:
+    """One of the programs of tools/, whose names have no extension, as a module."""
+    module = module_from_spec(spec_from_loader(name, SourceFileLoader(name, str(ROOT / "tools" / name))))
+    module.__loader__.exec_module(module)
+    return module
+
+
 def in_environment() -> bool:
     return Path(sys.prefix).resolve() == VENV.resolve()
 
@@ -60,6 +70,8 @@ def base_python() -> str:
 
 def prepare() -> None:
     """Makes sure that .venv holds this package, built from these sources, with all it needs. A second call takes a moment."""
+    if sys.version_info < (3, 11):
+        stop(f"this needs Python 3.11 or later, not {sys.version.split()[0]}")
     wanted = {
         "python": f"{base_python()} {sys.version.split()[0]}",
         "extras": EXTRAS,
@@ -136,7 +148,7 @@ def _importable(module: str) -> bool:
 
 
 def _install(fresh: bool) -> None:
-    import tomllib  # new in Python 3.11
+    import tomllib  # new in Python 3.11, which prepare() asks for
 
     if fresh and VENV.exists():
         shutil.rmtree(VENV)

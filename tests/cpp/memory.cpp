@@ -1,7 +1,9 @@
 // Tests of what a decode touches: its buffers to the last byte, nothing else, whatever the kernel; the workspace's formula; the stack.
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <memory>
 #include <vector>
 
 #include "check.h"
@@ -243,7 +245,9 @@ TEST(few_latents_cost_no_more_than_many) {
 #if DOH_GUARD_PAGES && !DOH_SANITIZED
 namespace {
 
-constexpr size_t kStack = 48 << 10;  // what an embedder may count on; sanitizers take more
+constexpr size_t kStack = 48 << 10;    // what an embedder may count on; sanitizers take more
+constexpr size_t kThread = 512 << 10;  // of the thread that is watched: systems ask for 16 to 128 KiB at least
+constexpr uint8_t kPaint = 0xC5;
 
 struct OnSmallStack {
   const Bytes* file;
@@ -281,13 +285,18 @@ TEST(a_small_stack_is_enough) {
         std::vector<uint8_t> work(size);
         Bytes samples(info.samples_bytes);
         OnSmallStack job{&file, &options, samples.data(), &work, info.samples_bytes, 1};
+        // Painted, and full from its top down, with what the system puts there: how far down the paint is gone tells what was used.
+        std::unique_ptr<uint8_t, decltype(&std::free)> stack(static_cast<uint8_t*>(std::aligned_alloc(1 << 16, kThread)), &std::free);
+        std::memset(stack.get(), kPaint, kThread);
         pthread_attr_t attributes;
         pthread_attr_init(&attributes);
-        CHECK_EQ(pthread_attr_setstacksize(&attributes, kStack), 0);  // with a guard page below it
+        CHECK_EQ(pthread_attr_setstack(&attributes, stack.get(), kThread), 0);
         pthread_t thread;
         CHECK_EQ(pthread_create(&thread, &attributes, decode_on_small_stack, &job), 0);
         pthread_join(thread, nullptr);
         pthread_attr_destroy(&attributes);
+        const uint8_t* used = std::find_if(stack.get(), stack.get() + kThread, [](uint8_t byte) { return byte != kPaint; });
+        CHECK(used > stack.get() && static_cast<size_t>(stack.get() + kThread - used) <= kStack);
         CHECK_EQ(job.error, DOH_OK);
         CHECK(samples == decode(file).samples);
       }

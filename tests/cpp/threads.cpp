@@ -46,6 +46,7 @@ std::vector<uint8_t> decode(const File& file, uint32_t threads) {
   size_t size = 0;
   int e = doh_read_info(file.bytes.data(), file.bytes.size(), &options, &info);
   if (e == DOH_OK) e = doh_workspace_size(&info, &options, &size);
+  expect(e == DOH_OK, file.name + ": " + doh_error_name(e));
   if (e != DOH_OK) return {};
   const Raw work(size), samples(static_cast<size_t>(info.samples_bytes));
   e = doh_decode(file.bytes.data(), file.bytes.size(), &options, samples.memory.get(), samples.size, work.memory.get(), work.size);

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
-from importlib.machinery import SourceFileLoader
-from importlib.util import find_spec, module_from_spec, spec_from_loader
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
+import _env
+import _experiments
 import numpy as np
 import pytest
+from _experiments import read
 from PIL import Image
-
-TOOLS = Path(__file__).resolve().parents[2] / "tools"
-sys.path.insert(0, str(TOOLS))
-
-import _experiments  # noqa: E402
-from _experiments import read  # noqa: E402
 
 needs = {name: pytest.mark.skipif(not find_spec(name), reason=f"{name} not installed") for name in ("torch", "matplotlib", "scipy")}
 
@@ -77,10 +72,7 @@ seeds = 1
 
 def experiment_program() -> ModuleType:
     """tools/experiment as a module."""
-    loader = SourceFileLoader("experiment", str(TOOLS / "experiment"))
-    module = module_from_spec(spec_from_loader("experiment", loader))
-    loader.exec_module(module)
-    return module
+    return _env.program("experiment")
 
 
 def fill(tmp_path: Path) -> Path:

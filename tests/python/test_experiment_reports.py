@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import base64
 import re
-import sys
 from pathlib import Path
 
+import _experiments
 import pytest
-
-TOOLS = Path(__file__).resolve().parents[2] / "tools"
-sys.path.insert(0, str(TOOLS))
-
-import _experiments  # noqa: E402
-from _experiments import load  # noqa: E402
-from experiment_cases import ROUNDING, SIZES, experiment_program, fill, needs, record_by_hand, words  # noqa: E402
+from _experiments import load
+from experiment_cases import ROUNDING, SIZES, experiment_program, fill, needs, record_by_hand, words
 
 
 @pytest.fixture
@@ -42,8 +37,8 @@ def test_report_from_records(program, folder, capsys):
     assert f"20.50 ± {12.7062 * 0.5:.2f}" in text and f"22.75 ± {12.7062 * 0.75:.2f}" in text
     assert f"| projected, bytes 300 | +2.25 ± {12.7062 * 0.25:.2f} | - | +2.25 |" in text
     assert "4 measurements, 4 not there yet" in text
-    assert (folder / "out" / "sizes-quick.md").read_text() == text.rstrip("\n") + "\n"
-    html = (folder / "out" / "all-quick.html").read_text()
+    assert (folder / "out" / "sizes-quick.md").read_text(encoding="utf-8") == text.rstrip("\n") + "\n"
+    html = (folder / "out" / "all-quick.html").read_text(encoding="utf-8")
     sources = re.findall(r'src="([^"]*)"', html)
     assert sources and all(source.startswith("data:image/png;base64,") for source in sources) and "<link" not in html and "http" not in html
     assert base64.b64decode(sources[0].split(",")[1]) == (folder / "out" / "sizes-quick.png").read_bytes()

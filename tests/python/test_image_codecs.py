@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
-
-import numpy as np
-import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 
 import _image_codecs
+import numpy as np
+import pytest
 
 
 def level_codec(sizes: dict[str, list[int]]) -> _image_codecs.Codec:

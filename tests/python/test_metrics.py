@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.machinery
-import importlib.util
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from math import inf, log10
 
+import _env
 import numpy as np
 import pytest
-from conftest import VECTORS
 from PIL import Image
 
 from doh import metrics
@@ -164,10 +163,7 @@ def test_metrics_import_no_torch():
 @pytest.fixture(scope="module")
 def perceptual():
     """The program tools/perceptual, as a module."""
-    loader = importlib.machinery.SourceFileLoader("perceptual", str(VECTORS.parent.parent / "tools" / "perceptual"))
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("perceptual", loader))
-    loader.exec_module(module)
-    return module
+    return _env.program("perceptual")
 
 
 def pictures(side: int) -> tuple[np.ndarray, np.ndarray]:
@@ -192,7 +188,7 @@ def test_what_perceptual_metrics_say_is_missing(perceptual, monkeypatch, tmp_pat
     pytest.importorskip("torch")
     a, b = pictures(176)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    if importlib.util.find_spec("lpips") and importlib.util.find_spec("torchvision"):
+    if find_spec("lpips") and find_spec("torchvision"):
         with pytest.raises(perceptual.Missing, match=f"put {perceptual.ALEXNET} into {tmp_path}"):
             perceptual.lpips(a, b, 255)
     for name in ("lpips", "pytorch_msssim"):
@@ -218,7 +214,7 @@ def test_the_program_compares_a_file_with_a_picture(perceptual, monkeypatch, tmp
     said = capsys.readouterr()
     figures = json.loads(said.out)
     assert figures["psnr"] == metrics.psnr(a, b, 255) and figures["lpips"] is None and "no lpips: LPIPS needs" in said.err
-    if importlib.util.find_spec("pytorch_msssim"):
+    if find_spec("pytorch_msssim"):
         assert figures["ms_ssim"] == perceptual.ms_ssim(a, b, 255)
     Image.fromarray(b[:-1]).save(tmp_path / "b.png")
     with pytest.raises(SystemExit, match="two pictures of one shape"):

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-import sys
-from importlib.machinery import SourceFileLoader
-from importlib.util import find_spec, module_from_spec, spec_from_loader
+from importlib.util import find_spec
 from pathlib import Path
 
+import _bd
+import _env
+import _image_codecs
+import _rd_report
 import numpy as np
 import pytest
+from _bd import Curve, delta
+from _records import Records
 from conftest import ctrl_c_after
 from PIL import Image
-
-TOOLS = Path(__file__).resolve().parents[2] / "tools"
-sys.path.insert(0, str(TOOLS))
-
-import _bd  # noqa: E402
-import _image_codecs  # noqa: E402
-import _rd_report  # noqa: E402
-from _bd import Curve, delta  # noqa: E402
-from _records import Records  # noqa: E402
 
 MISSING = [package for package in ("bjontegaard", "matplotlib") if not find_spec(package)]
 bench = pytest.mark.skipif(bool(MISSING), reason=f'{" and ".join(MISSING)} not installed: pip install "doh[bench]"')
@@ -169,9 +164,7 @@ def test_records_survive_a_cut_line(tmp_path):
 
 @pytest.fixture(scope="module")
 def program():
-    module = module_from_spec(spec_from_loader("rd_kodak", SourceFileLoader("rd_kodak", str(TOOLS / "rd_kodak"))))
-    module.__loader__.exec_module(module)
-    return module
+    return _env.program("rd_kodak")
 
 
 def test_time_left(program):
@@ -244,7 +237,7 @@ def test_tiny_run_and_its_report(program, folder, monkeypatch, capsys):
             else:
                 assert rival["smallest"] > record["bytes"]
     assert [len(c["bpp"]) for c in summary["curves"]] == [2, 2] and summary["curves"][1]["name"] == "JPEG 2000"  # no JPEG has 480 bytes
-    assert files["kodim01", 2.5]["rivals"]["jpeg"]["bytes"] is None and "none below" in (out / "report.md").read_text()
+    assert files["kodim01", 2.5]["rivals"]["jpeg"]["bytes"] is None and "none below" in (out / "report.md").read_text(encoding="utf-8")
     deltas = {(d["against"], d["curve"]): d for d in summary["bd"]}
     assert ("COIN", "published") in deltas and deltas["JPEG 2000", "here"]["psnr"] < 0
     with Image.open(out / "report.png") as image:
@@ -255,13 +248,13 @@ def test_tiny_run_and_its_report(program, folder, monkeypatch, capsys):
     def encode(*_, **__):
         raise AssertionError("encoded again")
 
-    report = (out / "report.md").read_text()
+    report = (out / "report.md").read_text(encoding="utf-8")
     with monkeypatch.context() as patch:
         patch.setattr(doh.codec, "encode", encode)
         patch.setattr(_image_codecs.Search, "best", encode)
         for more in ([], ["--report-only"], ["--curves-only"]):
             assert program.main(arguments(folder, *more)) == 0
-            assert (out / "report.md").read_text() == report
+            assert (out / "report.md").read_text(encoding="utf-8") == report
         with pytest.raises(AssertionError, match="encoded again"):  # other settings are other files
             program.main(arguments(folder, "--set", "omega=9"))
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
-from doh.train.sampling import SurfaceSampler
+torch = pytest.importorskip("torch")
+pytest.importorskip("safetensors")
+
+from doh.train.sampling import SurfaceSampler  # noqa: E402
 
 
 def generator(seed: int = 1) -> torch.Generator:

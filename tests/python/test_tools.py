@@ -5,28 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
-from pathlib import Path
-from types import ModuleType
 
+import _env
 import numpy as np
 import pytest
+from _env import program
 from PIL import Image
 
 import doh
-
-TOOLS = Path(__file__).resolve().parents[2] / "tools"
-sys.path.insert(0, str(TOOLS))
-
-import _env  # noqa: E402
-
-
-def program(name: str) -> ModuleType:
-    module = module_from_spec(spec_from_loader(name, SourceFileLoader(name, str(TOOLS / name))))
-    module.__loader__.exec_module(module)
-    return module
-
 
 # demo
 
@@ -48,7 +34,7 @@ def test_demo_starts_from_any_folder(monkeypatch, tmp_path):
     monkeypatch.setattr(os, "execve", execve)
     with pytest.raises(SystemExit):
         demo.main()
-    assert started == [[str(_env.PYTHON), str(TOOLS / "demo"), "--preset", "best"]]
+    assert started == [[str(_env.PYTHON), str(_env.ROOT / "tools" / "demo"), "--preset", "best"]]
 
 
 def test_demo_names_a_decoder_that_is_missing(monkeypatch, tmp_path):
