@@ -138,6 +138,13 @@ def test_mean_curve_takes_rates_that_all_images_have():
     assert _rd_report.mean_curve("m", points, ["a", "c"]) is None
 
 
+def test_the_page_names_every_published_curve():
+    """Also those that are far ahead of doh."""
+    page = (_env.ROOT / "docs" / "rate-distortion.md").read_text(encoding="utf-8")
+    rows = {line.split("|")[1].strip() for line in page.splitlines() if "published |" in line}
+    assert {curve.name for curve in _bd.published()} <= rows
+
+
 # Records
 
 
