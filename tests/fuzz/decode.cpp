@@ -16,7 +16,7 @@ doh_options small_limits() {
   options.max_samples = 1 << 10;
   options.max_latents = 1 << 9;
   options.max_weights = 1 << 11;
-  options.max_work = 1 << 15;
+  options.max_work = 1 << 18;
   options.max_memory = 1 << 17;
   return options;
 }
