@@ -10,6 +10,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from training_cases import smooth  # noqa: E402
+
 import doh  # noqa: E402
 from doh import EncodeError, Signal, container, reference  # noqa: E402
 from doh.config import COIN_NETWORKS, Config  # noqa: E402
@@ -32,15 +34,8 @@ def few_iterations(monkeypatch):
     monkeypatch.setattr(adaround, "ITERATIONS", 10)
 
 
-def picture(height: int = 12, width: int = 16) -> Signal:
-    """Smooth colours with an edge."""
-    y, x = np.mgrid[0:height, 0:width]
-    planes = [128 + 100 * np.sin(x / 5 + y / 7), 20 * y % 256, np.where(x > width / 2, 200, 40)]
-    return Signal(np.stack(planes, axis=-1).clip(0, 255).astype(np.uint8), "image", "u8")
-
-
 def run_of(preset: str, signal: Signal | None = None, **settings) -> Run:
-    return Run(signal or picture(), Config.from_preset(preset).replace(**{**SMALL, **settings}))
+    return Run(signal or smooth(), Config.from_preset(preset).replace(**{**SMALL, **settings}))
 
 
 def trained(run: Run) -> Run:
@@ -64,7 +59,7 @@ def test_plain_has_a_latent_for_each_weight():
 
 @pytest.mark.parametrize("rate", [{}, {"bytes": 700}, {"bpp": 20.0}])
 def test_plain_without_a_width_follows_the_rate(rate):
-    signal = picture(24, 24)
+    signal = smooth(24, 24)
     p = plan(signal, Config(generator="plain", weights_per_latent=2.5, **rate))
     assert p.latents == p.target.weights
     data = doh.encode(signal, generator="plain", steps=20, threads=1, **rate)
@@ -75,7 +70,7 @@ def test_plain_without_a_width_follows_the_rate(rate):
 
 @pytest.mark.parametrize("bits", [300, 600])
 def test_a_budget_of_a_fixed_plain_network_sets_its_step(bits):
-    data = doh.encode(picture(), generator="plain", width=12, depth=3, frequencies=2, steps=20, threads=1, bytes=bits)
+    data = doh.encode(smooth(), generator="plain", width=12, depth=3, frequencies=2, steps=20, threads=1, bytes=bits)
     assert 0.97 * bits <= len(data) <= bits
 
 
@@ -143,7 +138,7 @@ def test_l1_makes_weights_smaller(generator):
 @pytest.mark.parametrize("preset", ["coin", "mlp8", "inric"])
 @pytest.mark.parametrize("settings", [{}, {"frequencies": 10, "ladder": "octaves", "depth": 1}, {"finish": 0.5, "latent_scale": "unit", "depth": 2}])
 def test_files_decode_alike(preset, settings):
-    data = doh.encode(picture(), preset=preset, **{**SMALL, "steps": 20, **settings})
+    data = doh.encode(smooth(), preset=preset, **{**SMALL, "steps": 20, **settings})
     model = container.unpack(data)
     assert np.array_equal(doh.decode(data), reference.samples(model).astype(np.uint8))
     assert len(model.latent_codes) == model.target.weights and model.flags == 1 and len(model.scales) == model.target.depth + 1
@@ -168,11 +163,11 @@ def test_sixteen_bits_are_as_good_as_floats():
 
 def test_a_plain_training_resumes_to_the_same_bytes(tmp_path):
     config = Config.from_preset("inric").replace(**{**SMALL, "steps": 20, "finish": 0.5})
-    whole, first, path = Run(picture(), config), Run(picture(), config), tmp_path / "c"
+    whole, first, path = Run(smooth(), config), Run(smooth(), config), tmp_path / "c"
     for _ in range(15):
         first.train(ONE)
     checkpoints.save(first, path)
-    second = Run(picture(), config)
+    second = Run(smooth(), config)
     checkpoints.load(second, path)
     assert second.settled and second.gains == first.gains
     assert container.pack(trained(second).finished()) == container.pack(trained(whole).finished())
@@ -192,7 +187,7 @@ def squared_error(run: Run, steps, latents: torch.Tensor) -> float:
 @pytest.mark.parametrize("settings", [{}, {"generator": "dense", "latents": 300, "latent_scale": "unit", "lr_latents": 0.02, "step_rule": "rate", "bits": 4.0}])
 def test_adaround_is_better_than_the_nearest_at_a_coarse_step(settings, monkeypatch):
     monkeypatch.setattr(adaround, "ITERATIONS", 300)
-    run = trained(run_of("inric", picture(24, 32), **{"steps": 300, "finish": 0.0, "bits": 5.0, "rounding": "nearest", "frequencies": 4, **settings}))
+    run = trained(run_of("inric", smooth(24, 32), **{"steps": 300, "finish": 0.0, "bits": 5.0, "rounding": "nearest", "frequencies": 4, **settings}))
     run.settle_layers()
     steps = run.quantiser.steps(run.preferred_step())
     codes = run.unit_latents.detach() / steps.latent
@@ -229,18 +224,18 @@ def test_ctrl_c_amid_adaround_leaves_a_checkpoint_that_resumes_to_the_same_file(
             real(run, steps, gain)
         raise KeyboardInterrupt
 
-    wanted = container.pack(fit(picture(), config))
+    wanted = container.pack(fit(smooth(), config))
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(adaround, "rounded", stopped)
-        fit(picture(), config, checkpoint=path)
+        fit(smooth(), config, checkpoint=path)
     assert path.exists()
-    assert container.pack(fit(picture(), config, checkpoint=path, resume=True)) == wanted
-    run = Run(picture(), config)
+    assert container.pack(fit(smooth(), config, checkpoint=path, resume=True)) == wanted
+    run = Run(smooth(), config)
     while run.step < run.steps:
         run.train(ONE)
     assert container.pack(run.finished()) == wanted
     checkpoints.save(run, path)  # as after a Ctrl-C that was held back until the end
-    assert container.pack(fit(picture(), config, checkpoint=path, resume=True)) == wanted
+    assert container.pack(fit(smooth(), config, checkpoint=path, resume=True)) == wanted
 
 
 @pytest.mark.parametrize("engine", ["auto", "eager"])
@@ -252,7 +247,7 @@ def test_adaround_uses_all_threads_and_does_not_depend_on_them(engine, monkeypat
             made.append((threads, pool is not None))
             super().__init__(threads, pool)
 
-    run = trained(run_of("inric", picture(60, 70), steps=5, finish=0.0, engine=engine, batch=4200))
+    run = trained(run_of("inric", smooth(60, 70), steps=5, finish=0.0, engine=engine, batch=4200))
     run.settle_layers()
     steps = run.quantiser.steps(run.preferred_step())
     monkeypatch.setattr(gradient, "Workers", Noted)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 
-import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -13,6 +12,7 @@ pytest.importorskip("safetensors")
 
 from safetensors import safe_open  # noqa: E402
 from safetensors.torch import save as to_bytes  # noqa: E402
+from training_cases import NOISE  # noqa: E402
 
 import doh  # noqa: E402
 from doh import EncodeError, Signal  # noqa: E402
@@ -24,7 +24,6 @@ from doh.train.fit import fit  # noqa: E402
 from doh.train.gradient import Workers  # noqa: E402
 from doh.train.run import Run  # noqa: E402
 
-SIGNAL = Signal(np.random.default_rng(0).integers(0, 256, (12, 10, 3), np.uint8), "image", "u8")
 CONFIG = Config(steps=30, latents=90, batch=32, threads=1, checkpoint_seconds=0.0)
 
 
@@ -44,7 +43,7 @@ def interrupted(path, at: int, config: Config, monkeypatch, error: type[BaseExce
     with monkeypatch.context() as patch:
         patch.setattr(Run, "train", stopping)
         with pytest.raises(error):
-            fit(SIGNAL, config, checkpoint=path)
+            fit(NOISE, config, checkpoint=path)
 
 
 @pytest.mark.parametrize(
@@ -69,17 +68,17 @@ def test_resumed_training_ends_at_the_same_bytes(changes, at, tmp_path, monkeypa
     interrupted(path, at, config, monkeypatch)
     reports = []
     monkeypatch.setattr(fit_module, "REPORT_SECONDS", 0)
-    resumed = fit(SIGNAL, config, checkpoint=path, resume=True, progress=reports.append)
+    resumed = fit(NOISE, config, checkpoint=path, resume=True, progress=reports.append)
     assert reports[0].step == at + 1
-    assert pack(resumed) == pack(fit(SIGNAL, config))
+    assert pack(resumed) == pack(fit(NOISE, config))
 
 
 def test_a_training_that_began_anew_is_resumed_with_its_smaller_rates(tmp_path, monkeypatch):
     config = CONFIG.replace(steps=240, batch=100, depth=4, lr_latents=0.7, alpha=0)
     with pytest.warns(UserWarning, match="diverged"):
-        whole = pack(fit(SIGNAL, config))
+        whole = pack(fit(NOISE, config))
         interrupted(tmp_path / "state", 150, config, monkeypatch)
-    assert pack(fit(SIGNAL, config, checkpoint=tmp_path / "state", resume=True)) == whole
+    assert pack(fit(NOISE, config, checkpoint=tmp_path / "state", resume=True)) == whole
 
 
 def test_ctrl_c_waits_for_the_step_and_saves(tmp_path, monkeypatch):
@@ -94,13 +93,13 @@ def test_ctrl_c_waits_for_the_step_and_saves(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Run, "draw", drawing)
-        fit(SIGNAL, config, checkpoint=path)
+        fit(NOISE, config, checkpoint=path)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert [p.name for p in tmp_path.iterdir()] == ["state"]
-    resumed = Run(SIGNAL, config)
+    resumed = Run(NOISE, config)
     checkpoint.load(resumed, path)
     assert resumed.step == 21
-    assert pack(fit(SIGNAL, config, checkpoint=path, resume=True)) == pack(fit(SIGNAL, config))
+    assert pack(fit(NOISE, config, checkpoint=path, resume=True)) == pack(fit(NOISE, config))
 
 
 def test_ctrl_c_at_the_very_end_saves_too(tmp_path, monkeypatch):
@@ -114,11 +113,11 @@ def test_ctrl_c_at_the_very_end_saves_too(tmp_path, monkeypatch):
     finished = Run.finished
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Run, "finished", finishing)
-        fit(SIGNAL, config, checkpoint=path)
-    resumed = Run(SIGNAL, config)
+        fit(NOISE, config, checkpoint=path)
+    resumed = Run(NOISE, config)
     checkpoint.load(resumed, path)
     assert resumed.step == config.steps
-    assert pack(fit(SIGNAL, config, checkpoint=path, resume=True)) == pack(fit(SIGNAL, config))
+    assert pack(fit(NOISE, config, checkpoint=path, resume=True)) == pack(fit(NOISE, config))
 
 
 def test_a_caller_may_stop_a_training(tmp_path):
@@ -129,8 +128,8 @@ def test_a_caller_may_stop_a_training(tmp_path):
             raise error
 
     with pytest.raises(KeyboardInterrupt):
-        fit_module.Training(SIGNAL, CONFIG, checkpoint=tmp_path / "state", started=0.0).alone(Workers(1, None), stop)
-    resumed = Run(SIGNAL, CONFIG)
+        fit_module.Training(NOISE, CONFIG, checkpoint=tmp_path / "state", started=0.0).alone(Workers(1, None), stop)
+    resumed = Run(NOISE, CONFIG)
     checkpoint.load(resumed, tmp_path / "state")
     assert resumed.step == 8
 
@@ -147,7 +146,7 @@ def test_another_version_is_refused(name, value, message, tmp_path, monkeypatch)
     interrupted(path, 5, CONFIG, monkeypatch)
     monkeypatch.setattr(checkpoint, name, value)
     with pytest.raises(EncodeError, match=message):
-        fit(SIGNAL, CONFIG, checkpoint=path, resume=True)
+        fit(NOISE, CONFIG, checkpoint=path, resume=True)
 
 
 def test_a_checkpoint_says_which_doh_wrote_it(tmp_path, monkeypatch):
@@ -166,12 +165,12 @@ def test_an_interrupt_from_elsewhere_saves_only_whole_steps(tmp_path, monkeypatc
 
     monkeypatch.setattr(Run, "draw", torn)
     with pytest.raises(KeyboardInterrupt):
-        fit(SIGNAL, config, checkpoint=tmp_path / "torn")
+        fit(NOISE, config, checkpoint=tmp_path / "torn")
     assert not (tmp_path / "torn").exists()
 
 
 def test_resume_without_a_checkpoint_starts_afresh(tmp_path):
-    assert pack(fit(SIGNAL, CONFIG, checkpoint=tmp_path / "none", resume=True)) == pack(fit(SIGNAL, CONFIG))
+    assert pack(fit(NOISE, CONFIG, checkpoint=tmp_path / "none", resume=True)) == pack(fit(NOISE, CONFIG))
 
 
 def test_other_settings_are_refused_by_name(tmp_path, monkeypatch):
@@ -179,16 +178,16 @@ def test_other_settings_are_refused_by_name(tmp_path, monkeypatch):
     interrupted(path, 5, CONFIG, monkeypatch)
     for changes in ({"seed": 9}, {"lr_latents": 0.5}, {"bpp": 5.0}):
         with pytest.raises(EncodeError, match=f"with {'latents' if 'bpp' in changes else next(iter(changes))} = "):
-            fit(SIGNAL, CONFIG.replace(**changes), checkpoint=path, resume=True)
-    fit(SIGNAL, CONFIG.replace(threads=2, checkpoint_seconds=3.0), checkpoint=path, resume=True)
+            fit(NOISE, CONFIG.replace(**changes), checkpoint=path, resume=True)
+    fit(NOISE, CONFIG.replace(threads=2, checkpoint_seconds=3.0), checkpoint=path, resume=True)
 
 
 def test_another_signal_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "state"
     interrupted(path, 5, CONFIG, monkeypatch)
-    other = SIGNAL.samples.copy()
+    other = NOISE.samples.copy()
     other[0, 0, 0] ^= 1
-    for another in (Signal(other, "image", "u8"), Signal(SIGNAL.samples, "array", "u8")):
+    for another in (Signal(other, "image", "u8"), Signal(NOISE.samples, "array", "u8")):
         with pytest.raises(EncodeError, match="another signal"):
             fit(another, CONFIG, checkpoint=path, resume=True)
 
@@ -200,14 +199,14 @@ def test_damage_is_refused(tmp_path, monkeypatch):
     for bad in (b"", good[:100], good[:-1], b"\0" * 200, good.replace(b'"0.latents"', b'"0.latentz"')):
         path.write_bytes(bad)
         with pytest.raises(EncodeError, match="checkpoint"):
-            fit(SIGNAL, CONFIG, checkpoint=path, resume=True)
+            fit(NOISE, CONFIG, checkpoint=path, resume=True)
 
 
 def test_every_flipped_bit_is_noticed(tmp_path, monkeypatch):
     """In the tensors, in the note, wherever: each is an EncodeError that names the file, and none another result."""
     path = tmp_path / "state"
     interrupted(path, 25, CONFIG, monkeypatch)
-    good, run = path.read_bytes(), Run(SIGNAL, CONFIG)
+    good, run = path.read_bytes(), Run(NOISE, CONFIG)
     checkpoint.load(run, path)
     for place in range(0, len(good), 7):
         bad = bytearray(good)
@@ -228,7 +227,7 @@ def test_damage_is_called_so(tmp_path, monkeypatch):
         assert bad != good
         path.write_bytes(bad)
         with pytest.raises(EncodeError, match=r"state is a damaged checkpoint"):
-            fit(SIGNAL, CONFIG, checkpoint=path, resume=True)
+            fit(NOISE, CONFIG, checkpoint=path, resume=True)
 
 
 def test_a_note_that_lacks_something_is_damage_even_if_its_checksum_is_right(tmp_path, monkeypatch):
@@ -241,4 +240,4 @@ def test_a_note_that_lacks_something_is_damage_even_if_its_checksum_is_right(tmp
         change(note)
         (tmp_path / "bad").write_bytes(to_bytes(tensors, {"doh": json.dumps(note), "sha256": "of whatever it is"}))
         with pytest.raises(EncodeError, match="damaged checkpoint"):
-            fit(SIGNAL, CONFIG, checkpoint=tmp_path / "bad", resume=True)
+            fit(NOISE, CONFIG, checkpoint=tmp_path / "bad", resume=True)

@@ -10,7 +10,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from doh import EncodeError, Signal, container  # noqa: E402
+from training_cases import smooth  # noqa: E402
+
+from doh import EncodeError, container  # noqa: E402
 from doh.config import Config  # noqa: E402
 from doh.metrics import psnr  # noqa: E402
 from doh.model import Target  # noqa: E402
@@ -30,16 +32,9 @@ MLP = Config.from_preset("mlp8").replace(width=12, depth=3, frequencies=3, epoch
 TUNING = Config(batch=4096, lr_latents=0.02, lr_biases=0.003, finish=0.0, **SMALL)
 
 
-def picture(height: int = 24, width: int = 32) -> Signal:
-    """Smooth colours with an edge."""
-    y, x = np.mgrid[0:height, 0:width]
-    planes = [128 + 100 * np.sin(x / 5 + y / 7), 6 * y % 256, np.where(x > width / 2, 200, 40)]
-    return Signal(np.stack(planes, axis=-1).clip(0, 255).astype(np.uint8), "image", "u8")
-
-
 @pytest.fixture(scope="module")
 def mlp() -> Run:
-    return trained(picture(), MLP)
+    return trained(smooth(24, 32, slope=6), MLP)
 
 
 def matrix(projection) -> np.ndarray:
@@ -125,7 +120,7 @@ def test_a_distilled_run_makes_a_file(mlp):
     config = Config(latents=200, steps=100, batch=4096, **network_of(mlp), **SMALL)
     run = distil.train_on(distilled(mlp, config))
     model = container.unpack(container.pack(run.finished()))
-    assert len(model.latent_codes) == 200 and psnr(samples(model), picture().samples, 255) > 20
+    assert len(model.latent_codes) == 200 and psnr(samples(model), smooth(24, 32, slope=6).samples, 255) > 20
 
 
 # evaluation
@@ -133,7 +128,7 @@ def test_a_distilled_run_makes_a_file(mlp):
 
 @pytest.mark.parametrize("settings", [{}, {"generator": "dense", "latents": 300, "latent_scale": "unit", "lr_latents": 0.05, "beta2": 0.99}])
 def test_the_network_in_floats_is_the_files(settings):
-    run = trained(picture(), MLP.replace(**settings, steps=100, bits=13.0))
+    run = trained(smooth(24, 32, slope=6), MLP.replace(**settings, steps=100, bits=13.0))
     floats = samples_of(run).astype(int)
     decoded = samples(run.finished())
     assert np.abs(decoded - floats).max() <= 2 and floats.std() > 30

@@ -8,7 +8,8 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
-from test_fit import QUICK, picture  # noqa: E402
+from test_fit import QUICK  # noqa: E402
+from training_cases import smooth  # noqa: E402
 
 import doh  # noqa: E402
 from doh import EncodeError, Signal  # noqa: E402
@@ -22,7 +23,7 @@ from doh.train.run import Diverged, Run  # noqa: E402
 
 def test_a_training_out_of_bounds_is_an_error():
     with pytest.warns(UserWarning, match="begins anew"), pytest.raises(EncodeError, match="smaller lr_latents"):
-        fit(picture(), QUICK.replace(lr_latents=1e6, steps=10).replace(lr_biases=1e6, omega=1e6))
+        fit(smooth(), QUICK.replace(lr_latents=1e6, steps=10).replace(lr_biases=1e6, omega=1e6))
 
 
 @pytest.mark.parametrize(
@@ -41,7 +42,7 @@ def test_a_training_that_diverges_begins_anew_with_half_the_rates(changes, at, m
             raise Diverged("no end in sight")
         begin(run)
 
-    signal = picture(50, 60)  # of an omega that float32 does not hold
+    signal = smooth(50, 60)  # of an omega that float32 does not hold
     wanted = pack(fit(signal, config))
     monkeypatch.setattr(Run, "begin", lightning)
     with pytest.warns(UserWarning, match=f"diverged before step {at}: it begins anew"):
@@ -54,7 +55,7 @@ def wild_config(rate: float) -> Config:
 
 
 def test_what_diverges_is_recognised_and_trained_with_smaller_rates():
-    signal = picture(48, 48)
+    signal = smooth(48, 48)
     flat = psnr(np.broadcast_to(signal.samples.mean((0, 1)), signal.samples.shape), signal.samples, 255)
     with pytest.warns(UserWarning, match=r"before step [1-4]00: it begins anew with learning rates 0\.\d+ times as large as at first"):
         model = fit(signal, wild_config(2.0))
@@ -65,8 +66,8 @@ def test_what_diverges_is_recognised_and_trained_with_smaller_rates():
 
 def test_what_diverges_amid_the_rounding_is_recognised_too():
     with pytest.warns(UserWarning, match="begins anew"):
-        model = fit(picture(48, 48), wild_config(2.0).replace(finish=1.0))
-    assert psnr(samples(model), picture(48, 48).samples, 255) > 12
+        model = fit(smooth(48, 48), wild_config(2.0).replace(finish=1.0))
+    assert psnr(samples(model), smooth(48, 48).samples, 255) > 12
 
 
 def test_noise_and_one_colour_are_no_divergence(recwarn):
@@ -84,7 +85,7 @@ def test_time_goes_on_when_a_training_begins_anew():
         return now[0]
 
     with pytest.warns(UserWarning, match="begins anew"):
-        fit(picture(48, 48), wild_config(2.0).replace(seconds=20.0), progress=reports.append, clock=clock)
+        fit(smooth(48, 48), wild_config(2.0).replace(seconds=20.0), progress=reports.append, clock=clock)
     assert now[0] <= 20 and all(r.rate >= 0 and r.remaining_s >= 0 and r.step <= r.steps for r in reports)
 
 
@@ -112,13 +113,13 @@ def test_what_diverges_in_the_last_steps_begins_anew(finish, monkeypatch):
     """Course is judged before steps 1, 100, 200 ..., before the first one that rounds, and when all are done."""
     config = QUICK.replace(steps=240, finish=finish, lr_latents=0.01)
     wild = config.replace(lr_latents=2 * config.lr_latents, lr_biases=2 * config.lr_biases)
-    wanted = pack(fit(picture(), config))
+    wanted = pack(fit(smooth(), config))
     struck = thrown(monkeypatch, 150)
     with pytest.warns(UserWarning, match=f"training diverged before step {192 if finish else 200}: it begins anew"):
-        assert pack(fit(picture(), wild)) == wanted
+        assert pack(fit(smooth(), wild)) == wanted
     struck = thrown(monkeypatch, 210 if finish else 201)
     with pytest.warns(UserWarning, match="training diverged before step 240: it begins anew with learning rates 0.5 times as large as at first"):
-        assert pack(fit(picture(), wild)) == wanted
+        assert pack(fit(smooth(), wild)) == wanted
     assert len(struck) == 1 and struck[0].step == 240
 
 
@@ -130,7 +131,7 @@ def test_one_that_ends_by_the_clock_has_a_warning(monkeypatch):
         return now[0]
 
     with pytest.warns(UserWarning, match="training diverged before its end, with no time left to begin anew: use a smaller lr_latents") as told:
-        fit(picture(), QUICK.replace(seconds=10.0, steps=190, finish=0.0), clock=clock, started=0.0)
+        fit(smooth(), QUICK.replace(seconds=10.0, steps=190, finish=0.0), clock=clock, started=0.0)
     assert len(told) == len(struck) == 1 and struck[0].step == 190 and now[0] <= 10
 
 
@@ -143,15 +144,15 @@ def test_one_whose_numbers_are_gone_at_the_end_of_its_time_is_an_error(monkeypat
 
     monkeypatch.setattr(Run, "train", train)
     with pytest.raises(EncodeError, match="out of bounds before step 190"):
-        fit(picture(), QUICK.replace(seconds=10.0, steps=190, finish=0.0), clock=lambda: float(next(now)), started=0.0)
+        fit(smooth(), QUICK.replace(seconds=10.0, steps=190, finish=0.0), clock=lambda: float(next(now)), started=0.0)
 
 
 def test_a_part_that_diverges_in_its_last_steps_begins_anew_by_itself(monkeypatch):
     config = QUICK.replace(bytes=1500, steps=190, parts="1x2", finish=0.0)
-    calm = fit(picture(30, 60), config)
+    calm = fit(smooth(30, 60), config)
     struck = thrown(monkeypatch, 150, which=lambda run: run.name.startswith("part 2"))
     with pytest.warns(UserWarning, match=r"^part 2 of 2: training diverged before step 190: it begins anew"):
-        model = fit(picture(30, 60), config)
+        model = fit(smooth(30, 60), config)
     assert [np.array_equal(a.latent_codes, b.latent_codes) for a, b in zip(model.models, calm.models)] == [True, False]
     assert len(struck) == 1 and struck[0].restarts == 1
 
@@ -162,7 +163,7 @@ def test_a_part_that_diverges_in_its_last_steps_begins_anew_by_itself(monkeypatc
 def test_of_many_each_is_named(monkeypatch):
     """All diverge at the same step, and Python shows a warning of the same words once."""
     thrown(monkeypatch, 50, 3, which=lambda run: not run.restarts)
-    signals = [picture(), picture(), picture()]
+    signals = [smooth(), smooth(), smooth()]
     with pytest.warns(UserWarning) as told:
         doh.encode_many(signals[:2], names=["a.png", "b.png"], config=QUICK.replace(steps=120))
         doh.encode_many(signals[2:], config=QUICK.replace(steps=120))
@@ -174,5 +175,5 @@ def test_of_many_each_is_named(monkeypatch):
 def test_of_several_times_each_is_told(monkeypatch):
     thrown(monkeypatch, 50, 2)
     with pytest.warns(UserWarning) as told:
-        fit(picture(), QUICK.replace(steps=120))
+        fit(smooth(), QUICK.replace(steps=120))
     assert len({str(w.message) for w in told}) == 2

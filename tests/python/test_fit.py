@@ -10,6 +10,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from training_cases import smooth  # noqa: E402
+
 from doh import EncodeError, Signal  # noqa: E402
 from doh.config import Config  # noqa: E402
 from doh.container import decode_unsealed, pack, pack_unsealed  # noqa: E402
@@ -28,29 +30,22 @@ from doh.train.siren import siren  # noqa: E402
 QUICK = Config(steps=60, latents=120, batch=64, threads=1)
 
 
-def picture(height: int = 12, width: int = 16) -> Signal:
-    """Smooth colours with an edge."""
-    y, x = np.mgrid[0:height, 0:width]
-    planes = [128 + 100 * np.sin(x / 5 + y / 7), 20 * y % 256, np.where(x > width / 2, 200, 40)]
-    return Signal(np.stack(planes, axis=-1).clip(0, 255).astype(np.uint8), "image", "u8")
-
-
 @pytest.mark.parametrize("generator", ["tied", "dense"])
 def test_learns_a_small_picture(generator):
-    signal = picture()
+    signal = smooth()
     model = fit(signal, QUICK.replace(steps=400, latents=400, bits=7.0, generator=generator, batch=4096, gains="siren"))
     assert psnr(samples(model), signal.samples, 255) > 28
 
 
 def test_threads_and_pieces_change_nothing(monkeypatch):
-    signal = picture(60, 80)
+    signal = smooth(60, 80)
     config = QUICK.replace(steps=6, batch=4500)
     one, three = (fit(signal, config.replace(threads=t)) for t in (1, 3))
     assert pack(one) == pack(three)
 
 
 def test_gradient_of_a_batch_is_autograds():
-    run = Run(picture(60, 80), QUICK.replace(batch=4500))
+    run = Run(smooth(60, 80), QUICK.replace(batch=4500))
     points, _ = run.draw()
     weights, biases = run.projection(run.latents, run.gain), run.biases * run.omegas
     wanted_loss = (siren(run.encoding(points), weights, biases, run.output_bias) - run.samples[points] / 255).square().mean()
@@ -90,7 +85,7 @@ def test_a_constant_is_met():
 
 
 def test_every_point_once_in_a_pass():
-    run = Run(picture(), QUICK.replace(sampling="epochs", batch=50))
+    run = Run(smooth(), QUICK.replace(sampling="epochs", batch=50))
     seen = torch.cat([run.draw()[0] for _ in range(run.pass_steps)])
     assert run.pass_steps == 4 and sorted(seen.tolist()) == list(range(192))
     assert not torch.equal(torch.cat([run.draw()[0] for _ in range(4)]), seen)
@@ -99,8 +94,8 @@ def test_every_point_once_in_a_pass():
 @pytest.mark.parametrize("engine", ["auto", "eager"])
 @pytest.mark.parametrize("steps", [0, 2])
 def test_a_run_that_nobody_holds_is_freed_at_once(engine, steps):
-    Run(picture(), QUICK)  # torch leaves something behind when it is first used
-    run = Run(picture(), QUICK.replace(engine=engine, steps=steps))
+    Run(smooth(), QUICK)  # torch leaves something behind when it is first used
+    run = Run(smooth(), QUICK.replace(engine=engine, steps=steps))
     for _ in range(steps):
         run.train(Workers(1, None))
     kept = weakref.ref(run), weakref.ref(run.samples), weakref.ref(run.encoding.tables[0])
@@ -114,28 +109,28 @@ def test_a_run_that_nobody_holds_is_freed_at_once(engine, steps):
 
 
 def test_epochs_set_the_steps():
-    assert Run(picture(), QUICK.replace(epochs=3, batch=50)).steps == 12
+    assert Run(smooth(), QUICK.replace(epochs=3, batch=50)).steps == 12
 
 
 def test_no_steps_at_all():
     with pytest.raises(EncodeError, match="steps = 0 would train nothing: give steps, epochs or seconds"):
-        fit(picture(), QUICK.replace(steps=0))
-    assert fit(picture(), QUICK.replace(steps=0, epochs=1)).latent_codes.shape == (120,)
+        fit(smooth(), QUICK.replace(steps=0))
+    assert fit(smooth(), QUICK.replace(steps=0, epochs=1)).latent_codes.shape == (120,)
 
 
 @pytest.mark.parametrize("budget", [150, 400, 2000])
 def test_budgets_are_met(budget):
-    data = pack(fit(picture(), Config(steps=40, threads=1, bytes=budget)))
+    data = pack(fit(smooth(), Config(steps=40, threads=1, bytes=budget)))
     assert budget * 0.97 <= len(data) <= budget
 
 
 def test_a_fixed_network_takes_a_large_budget_in_finer_steps_or_says_so():
     config = Config(steps=10, threads=1, width=6, depth=2, frequencies=2)  # 138 weights
-    assert 0.97 * 250 <= len(pack(fit(picture(), config.replace(bytes=250)))) <= 250
+    assert 0.97 * 250 <= len(pack(fit(smooth(), config.replace(bytes=250)))) <= 250
     with pytest.raises(EncodeError, match=r"bytes are more than this network can use \(2[0-9][0-9] bytes\)"):
-        fit(picture(), config.replace(bytes=320))
+        fit(smooth(), config.replace(bytes=320))
     with pytest.raises(EncodeError, match=r"5000 bytes are more than this network can use \(at most [34][0-9][0-9] bytes\): give it a larger width"):
-        Run(picture(), config.replace(bytes=5000))
+        Run(smooth(), config.replace(bytes=5000))
 
 
 def test_learning_rates():
@@ -147,7 +142,7 @@ def test_learning_rates():
 
 def test_progress_reports():
     reports = []
-    fit(picture(40, 40), QUICK.replace(steps=300, batch=1600, finish=0.5), progress=reports.append)
+    fit(smooth(40, 40), QUICK.replace(steps=300, batch=1600, finish=0.5), progress=reports.append)
     assert reports[-1].phase == "quantise" and reports[-1].step == reports[-1].steps == 300
     assert {r.phase for r in reports} <= {"fit", "finish", "quantise"}
     assert all(r.psnr > 0 and r.rate > 0 and r.remaining_s >= 0 for r in reports)
@@ -156,13 +151,13 @@ def test_progress_reports():
 @pytest.mark.parametrize("device", ["gpu7", "meta", "hpu"])
 def test_devices_that_cannot_be_used(device):
     with pytest.raises(EncodeError, match=f"device '{device}' cannot be used"):
-        fit(picture(), QUICK.replace(device=device))
+        fit(smooth(), QUICK.replace(device=device))
 
 
 @pytest.mark.parametrize("batch", [64, 4096])
 def test_points_near_a_surface_are_those_of_an_occupancy_field(batch):
     with pytest.raises(EncodeError, match="sampling = surface is for 3-D occupancy fields of one channel, not for image of the shape"):
-        Run(picture(), QUICK.replace(sampling="surface", batch=batch))
+        Run(smooth(), QUICK.replace(sampling="surface", batch=batch))
     field = Signal(np.arange(512, dtype=np.uint8).reshape(8, 8, 8, 1) // 128, "occupancy", "u1")
     for sampling in ("surface", "auto"):
         assert isinstance(Run(field, QUICK.replace(sampling=sampling, batch=batch)).sampler, SurfaceSampler) == (batch == 64)
@@ -172,8 +167,8 @@ def test_points_near_a_surface_are_those_of_an_occupancy_field(batch):
 @pytest.mark.parametrize("batch", [64, 4096])
 def test_points_where_the_errors_are_belong_to_other_signals(batch):
     for sampling in ("auto", "errors"):
-        assert isinstance(Run(picture(), QUICK.replace(sampling=sampling, batch=batch)).sampler, ErrorSampler) == (batch == 64)
-    assert Run(picture(), QUICK.replace(sampling="epochs", batch=batch)).sampler is None
+        assert isinstance(Run(smooth(), QUICK.replace(sampling=sampling, batch=batch)).sampler, ErrorSampler) == (batch == 64)
+    assert Run(smooth(), QUICK.replace(sampling="epochs", batch=batch)).sampler is None
     field = Signal(np.arange(512, dtype=np.uint8).reshape(8, 8, 8, 1) // 128, "occupancy", "u1")
     sound = Signal(np.zeros((500, 1), np.int16), "audio", "s16")
     for signal in (field, sound):
@@ -184,7 +179,7 @@ def test_points_where_the_errors_are_belong_to_other_signals(batch):
 @pytest.mark.parametrize("sampling", ["errors", "random"])
 def test_warming_up_changes_nothing(sampling):
     """The gradient that a GPU compiles its kernels for, before the clock of a training by time is set."""
-    cold, warm = (Run(picture(60, 80), QUICK.replace(batch=512, sampling=sampling)) for _ in range(2))
+    cold, warm = (Run(smooth(60, 80), QUICK.replace(batch=512, sampling=sampling)) for _ in range(2))
     warm.warm_up()
     for run in (cold, warm):
         for _ in range(3):
@@ -205,7 +200,7 @@ def test_a_gpu_that_does_not_compute_is_not_taken(monkeypatch):
 
 def test_number_of_torch_threads_is_left_as_it_was():
     before = torch.get_num_threads()
-    fit(picture(), QUICK.replace(steps=1))
+    fit(smooth(), QUICK.replace(steps=1))
     assert torch.get_num_threads() == before
 
 
@@ -215,7 +210,7 @@ def test_the_papers_parameterisation_takes_the_same_steps(generator):
     config = Config.from_preset("paper").replace(
         generator=generator, latents=90, width=10, depth=3, frequencies=3, threads=1, epochs=5, batch=64, lr_latents=1e-4, lr_biases=1e-4, decay=0.9
     )
-    signal = picture()
+    signal = smooth()
     run = Run(signal, config)
     n = run.plan.latents
     z = (run.latents.detach().double() / n).requires_grad_()
@@ -258,7 +253,7 @@ def test_rows_judged_are_not_the_ends_of_a_large_field():
 
 
 def test_rows_are_decoded_as_they_lie_in_the_whole():
-    model = fit(picture(), QUICK)
+    model = fit(smooth(), QUICK)
     data = pack_unsealed(model)
     whole = decode_unsealed(data, model)
     assert np.array_equal(decode_unsealed(data, model, rows=slice(3, 5)), whole[3:5])
@@ -266,7 +261,7 @@ def test_rows_are_decoded_as_they_lie_in_the_whole():
 
 def test_without_a_budget_the_step_is_chosen_by_measuring_decoded_files(monkeypatch):
     monkeypatch.setattr(result, "STEP_FACTORS", (50.0, 1.0, 1e-3))
-    run = Run(picture(), QUICK)
+    run = Run(smooth(), QUICK)
     start = run.preferred_step()
     sizes = [run.size(start * factor) for factor in (50.0, 1.0, 1e-3)]
     assert sizes == sorted(sizes)
@@ -274,6 +269,6 @@ def test_without_a_budget_the_step_is_chosen_by_measuring_decoded_files(monkeypa
 
     def merit(step: float) -> float:
         model = run.model(run.quantiser.steps(max(step, run.quantiser.finest(run.latents))))
-        return psnr(samples(model), picture().samples, 255) - 2.5 * np.log2(len(pack(model)))
+        return psnr(samples(model), smooth().samples, 255) - 2.5 * np.log2(len(pack(model)))
 
     assert merit(chosen) == max(merit(start * factor) for factor in (50.0, 1.0, 1e-3))

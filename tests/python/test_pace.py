@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
-from doh import EncodeError, Signal, container  # noqa: E402
+from training_cases import NOISE  # noqa: E402
+
+from doh import EncodeError, container  # noqa: E402
 from doh.config import Config  # noqa: E402
 from doh.container import pack  # noqa: E402
 from doh.train import fit as fit_module  # noqa: E402
@@ -21,7 +22,6 @@ from doh.train.ademamix import HALF_RATE  # noqa: E402
 from doh.train.fit import fit  # noqa: E402
 from doh.train.run import Run, learning_rate  # noqa: E402
 
-SIGNAL = Signal(np.random.default_rng(0).integers(0, 256, (12, 10, 3), np.uint8), "image", "u8")
 CONFIG = Config(latents=90, batch=32, threads=1, checkpoint_seconds=1e6, lr_latents=0.08).replace(seconds=20.0)
 
 
@@ -57,7 +57,7 @@ class World:
     def fit(self, config: Config = CONFIG, **options):
         """Seconds that a training took, and its model."""
         options = {"started": self.now, "clock": self.clock} | options
-        model = fit(SIGNAL, config, **options)
+        model = fit(NOISE, config, **options)
         return self.now - options["started"], model
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from contextlib import nullcontext
 from types import SimpleNamespace
@@ -16,7 +15,7 @@ from doh import EncodeError
 torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
-from safetensors import safe_open  # noqa: E402
+from training_cases import step_of  # noqa: E402
 
 from doh.config import Config  # noqa: E402
 from doh.container import pack  # noqa: E402
@@ -64,11 +63,6 @@ def steps_alone(run, count):
     for _ in range(count):
         run.train(Workers(1, None))
     return run
-
-
-def step_of(checkpoint):
-    with safe_open(checkpoint, "pt") as file:
-        return json.loads(file.metadata()["doh"])["networks"][0]["step"]
 
 
 OTHERS = [
@@ -365,7 +359,7 @@ def test_memory_that_signals_hold_while_they_wait(monkeypatch):
     def begin(task):
         begun.append(task.number)
         if task.number == 3 or (task.number == 2 and 1 not in given):
-            raise torch.OutOfMemoryError("full")
+            raise torch.cuda.OutOfMemoryError("full")
         return SimpleNamespace(run=None)
 
     for name, stand_in in {"_train": train, "kin": lambda run: "alike", "most": lambda run: 8, "_enough": lambda waiting: False}.items():
@@ -373,4 +367,4 @@ def test_memory_that_signals_hold_while_they_wait(monkeypatch):
     tasks = [SimpleNamespace(number=number, stop=lambda: None) for number in range(4)]
     together.train_in_stacks(tasks, begin, lambda task, training: None, given.__setitem__)
     assert begun == [0, 1, 2, 2, 3, 3] and [given[number] for number in range(3)] == ["trained"] * 3
-    assert isinstance(given[3], torch.OutOfMemoryError)
+    assert isinstance(given[3], torch.cuda.OutOfMemoryError)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import warnings
 
-import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
-from safetensors import safe_open  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
+from training_cases import NOISE, step_of  # noqa: E402
 
 import doh  # noqa: E402
 from doh import container  # noqa: E402
@@ -25,13 +23,7 @@ from doh.train import fit as fit_module  # noqa: E402
 from doh.train.fit import fit  # noqa: E402
 from doh.train.run import Run  # noqa: E402
 
-SIGNAL = doh.Signal(np.random.default_rng(0).integers(0, 256, (12, 10, 3), np.uint8), "image", "u8")
 CONFIG = Config(steps=30, latents=90, batch=32, threads=1, checkpoint_seconds=1e6)
-
-
-def step_of(path) -> int:
-    with safe_open(path, "pt") as file:
-        return json.loads(file.metadata()["doh"])["networks"][0]["step"]
 
 
 def stopped(path, at: int, config: Config = CONFIG, **options) -> None:
@@ -44,7 +36,7 @@ def stopped(path, at: int, config: Config = CONFIG, **options) -> None:
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Run, "train", train)
-        doh.encode(SIGNAL, config=config, checkpoint=path, **options)
+        doh.encode(NOISE, config=config, checkpoint=path, **options)
 
 
 # a checkpoint of another run
@@ -61,14 +53,14 @@ def test_a_fresh_start_keeps_the_state_of_the_run_before(tmp_path):
         stopped(path, 5, CONFIG.replace(checkpoint_seconds=0.0))
     assert [step_of(tmp_path / name) for name in ("state.old", "state.old2", "state")] == [21, 3, 5]
     (tmp_path / "state.old").replace(path)
-    assert doh.encode(SIGNAL, config=CONFIG, checkpoint=path, resume=True) == doh.encode(SIGNAL, config=CONFIG)
+    assert doh.encode(NOISE, config=CONFIG, checkpoint=path, resume=True) == doh.encode(NOISE, config=CONFIG)
 
 
 def test_a_file_of_something_else_is_not_lost_either(tmp_path):
     path = tmp_path / "state"
     path.write_bytes(b"something else")
     with pytest.warns(UserWarning, match=r"state was there already, and is no checkpoint of doh: it is .*state\.old now"):
-        fit(SIGNAL, CONFIG.replace(checkpoint_seconds=0.0), checkpoint=path)
+        fit(NOISE, CONFIG.replace(checkpoint_seconds=0.0), checkpoint=path)
     assert step_of(path) == 30 and (tmp_path / "state.old").read_bytes() == b"something else"
 
 
@@ -78,7 +70,7 @@ def test_what_a_run_wrote_itself_it_may_replace(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         stopped(path, 21, CONFIG.replace(checkpoint_seconds=0.0), resume=True)
-        training = fit_module.Training(SIGNAL, CONFIG, checkpoint=tmp_path / "other", started=0.0)
+        training = fit_module.Training(NOISE, CONFIG, checkpoint=tmp_path / "other", started=0.0)
         training.save()
         training.anew().save()
     assert step_of(path) == 21 and sorted(p.name for p in tmp_path.iterdir()) == ["other", "state"]
@@ -90,9 +82,9 @@ def test_no_state_is_touched_by_a_run_that_cannot_begin(tmp_path):
     before = path.read_bytes()
     for changes in ({"sampling": "surface"}, {"steps": 0, "seconds": 1e-6}):
         with pytest.raises(EncodeError):
-            fit(SIGNAL, CONFIG.replace(**changes), checkpoint=path)
+            fit(NOISE, CONFIG.replace(**changes), checkpoint=path)
     with pytest.raises(EncodeError, match="checkpoint with seed"):
-        fit(SIGNAL, CONFIG.replace(seed=3), checkpoint=path, resume=True)
+        fit(NOISE, CONFIG.replace(seed=3), checkpoint=path, resume=True)
     assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["state"]
 
 
@@ -101,7 +93,7 @@ def test_many_keep_the_states_of_runs_before(tmp_path):
     stopped(paths[1], 21)
     before = paths[1].read_bytes()
     with pytest.warns(UserWarning, match=r"1 was there already"):
-        doh.encode_many([SIGNAL, SIGNAL], checkpoints=paths, config=CONFIG.replace(checkpoint_seconds=0.0))
+        doh.encode_many([NOISE, NOISE], checkpoints=paths, config=CONFIG.replace(checkpoint_seconds=0.0))
     assert [step_of(path) for path in paths] == [30, 30] and (tmp_path / "1.old").read_bytes() == before
 
 
@@ -138,16 +130,16 @@ def test_a_checkpoint_that_cannot_be_written_ends_no_training(tmp_path, monkeypa
     disk = FullDisk(monkeypatch, range(4, 1000))
     config = CONFIG.replace(checkpoint_seconds=0.0)
     with pytest.warns(UserWarning) as told:
-        data = container.pack(fit(SIGNAL, config, checkpoint=tmp_path / "state"))
+        data = container.pack(fit(NOISE, config, checkpoint=tmp_path / "state"))
     assert [str(w.message) for w in told] == [f"the state of the training is not saved: cannot write {tmp_path}/state: No space left on device"]
     assert disk.count == 30 and step_of(tmp_path / "state") == 3
-    assert data == container.pack(fit(SIGNAL, config))
+    assert data == container.pack(fit(NOISE, config))
 
 
 def test_it_is_said_again_after_one_that_could(tmp_path, monkeypatch):
     FullDisk(monkeypatch, range(2, 1000, 2))
     with pytest.warns(UserWarning) as told:
-        fit(SIGNAL, CONFIG.replace(checkpoint_seconds=0.0), checkpoint=tmp_path / "state")
+        fit(NOISE, CONFIG.replace(checkpoint_seconds=0.0), checkpoint=tmp_path / "state")
     assert len(told) == 15
 
 
@@ -161,12 +153,12 @@ def test_ctrl_c_is_ctrl_c_where_no_state_can_be_saved(seconds, tmp_path, monkeyp
 
 def test_where_no_checkpoint_can_be_is_known_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr(Run, "train", None)
-    for encode in (lambda path: fit(SIGNAL, CONFIG, checkpoint=path), lambda path: doh.encode(SIGNAL, config=CONFIG, checkpoint=path)):
+    for encode in (lambda path: fit(NOISE, CONFIG, checkpoint=path), lambda path: doh.encode(NOISE, config=CONFIG, checkpoint=path)):
         with pytest.raises(FileError, match=r"the folder .*none does not exist"):
             encode(tmp_path / "none" / "state")
         with pytest.raises(FileError, match="it is a folder"):
             encode(tmp_path)
-    (failed,) = doh.encode_many([SIGNAL], config=CONFIG, checkpoints=[tmp_path / "none" / "state"])
+    (failed,) = doh.encode_many([NOISE], config=CONFIG, checkpoints=[tmp_path / "none" / "state"])
     assert isinstance(failed, FileError)
 
 
@@ -183,21 +175,21 @@ def failing(error: BaseException):
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError(), OSError("no space")], ids=repr)
 @pytest.mark.parametrize("where", ["pack", "write"])
 def test_work_that_is_done_is_not_lost_before_it_is_written(error, where, tmp_path, monkeypatch):
-    path, wanted = tmp_path / "state", doh.encode(SIGNAL, config=CONFIG)
+    path, wanted = tmp_path / "state", doh.encode(NOISE, config=CONFIG)
     fail = failing(error)
     with monkeypatch.context() as patch, pytest.raises(type(error)):
         if where == "pack":
             patch.setattr(fit_module, "pack", fail)
-        doh.encode(SIGNAL, config=CONFIG, checkpoint=path, write=fail)
+        doh.encode(NOISE, config=CONFIG, checkpoint=path, write=fail)
     assert step_of(path) == 30
     written = []
-    assert doh.encode(SIGNAL, config=CONFIG, checkpoint=path, resume=True, write=written.append) == wanted == written[0]
+    assert doh.encode(NOISE, config=CONFIG, checkpoint=path, resume=True, write=written.append) == wanted == written[0]
 
 
 @pytest.mark.parametrize("where", ["pack", "write"])
 def test_nor_is_that_of_one_of_many(where, tmp_path, monkeypatch):
     paths, fail = [tmp_path / f"{i}" for i in range(3)], failing(OSError("no space"))
-    wanted, written = doh.encode(SIGNAL, config=CONFIG), {}
+    wanted, written = doh.encode(NOISE, config=CONFIG), {}
 
     def pack(model, threads, do=fit_module.pack):
         return fail() if len(written) == 1 else do(model, threads)
@@ -210,16 +202,16 @@ def test_nor_is_that_of_one_of_many(where, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         if where == "pack":
             patch.setattr(fit_module, "pack", pack)
-        results = doh.encode_many([SIGNAL] * 3, config=CONFIG, checkpoints=paths, write=write)
+        results = doh.encode_many([NOISE] * 3, config=CONFIG, checkpoints=paths, write=write)
     assert results[0] == wanted and str(results[1]) == "no space" and step_of(paths[1]) == 30
     assert written[0] == wanted and not paths[0].exists()
-    assert doh.encode_many([SIGNAL], config=CONFIG, checkpoints=paths[1:2], resume=True) == [wanted]
+    assert doh.encode_many([NOISE], config=CONFIG, checkpoints=paths[1:2], resume=True) == [wanted]
 
 
 def test_a_second_ctrl_c_while_the_state_is_saved_is_still_one(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "save", failing(KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
-        doh.encode(SIGNAL, config=CONFIG, checkpoint=tmp_path / "state", write=failing(OSError()))
+        doh.encode(NOISE, config=CONFIG, checkpoint=tmp_path / "state", write=failing(OSError()))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -242,7 +234,7 @@ def test_a_signal_to_end_waits_for_the_step_as_ctrl_c_does(number, ignored, tmp_
     try:
         with pytest.MonkeyPatch.context() as patch, pytest.raises(Terminated) as ended, as_ctrl_c():
             patch.setattr(Run, "draw", draw)
-            doh.encode(SIGNAL, config=CONFIG, checkpoint=tmp_path / "state")
+            doh.encode(NOISE, config=CONFIG, checkpoint=tmp_path / "state")
         assert signal.getsignal(number) is signal.SIG_DFL
     finally:
         signal.signal(signal.SIGINT, handler)
@@ -268,7 +260,7 @@ def test_so_do_those_of_many(tmp_path, monkeypatch):
     monkeypatch.setattr(many.Many, "_listen", listen)
     monkeypatch.setattr(Run, "train", train)
     with pytest.raises(Terminated), as_ctrl_c():
-        doh.encode_many([SIGNAL], config=CONFIG, checkpoints=[tmp_path / "state"])
+        doh.encode_many([NOISE], config=CONFIG, checkpoints=[tmp_path / "state"])
     assert step_of(tmp_path / "state") == 21
 
 

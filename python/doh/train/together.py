@@ -62,7 +62,7 @@ def train_in_stacks(tasks: Iterable[Task], begin: Callable[[Task], Training], fi
         try:
             try:
                 training = begin(task)
-            except torch.OutOfMemoryError:
+            except torch.cuda.OutOfMemoryError:
                 if not waiting:
                     raise
                 while waiting:  # those that wait hold memory
