@@ -25,7 +25,8 @@ class Box:
         self.block, block_info = _block(g)
         self.defaults = [offset_info, extent_info, block_info]
         self.grid = g.concat(*(size.reshape(1) for size in sizes))
-        self.extent = extent.min(self.grid - self.offset)
+        self.divisors = self.grid.max(1)  # as of `_block`
+        self.extent = extent.min(self.grid - self.offset).max(0)
         self.strides: list[Value] = []
         self.count = g.constant(np.array(1, np.int64)) * 1
         for dim in reversed(range(dims)):
@@ -45,7 +46,7 @@ class Box:
 
     def centre(self, index: Value, dim: int) -> Value:
         """U of section 7: of a point with this index, the centre as a fraction of 2^32. Below 2^63 on the way."""
-        return (index * 2 + 1) * (1 << 31) // self.of(self.grid, dim)
+        return (index * 2 + 1) * (1 << 31) // self.of(self.divisors, dim)
 
     def finish(self, samples: Value, channels: int) -> Ports:
         """`samples`: (points of the box, channels)."""
@@ -76,7 +77,7 @@ def _input(g: Graph, name: str, shape: list[int | str], default: np.ndarray | No
 
 
 def _block(g: Graph) -> tuple[Value, onnx.ValueInfoProto]:
-    """At least 1: ONNX Runtime up to 1.22 ends the process where an integer is divided by zero."""
+    """At least 1: ONNX Runtime up to 1.22 ends the process where an integer is divided by zero, so nothing is, whatever comes in."""
     block, info = _input(g, "block", [], np.array(BLOCK, np.int64))
     return block.max(1), info
 

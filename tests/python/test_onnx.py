@@ -319,6 +319,11 @@ def test_nothing_asked_for_is_nothing_given(name, kind):
     grids, points = (open_session(build(data, kind, points=points).SerializeToString()) for points in (False, True))
     for feeds in ({"height": none, "width": one}, {"height": one, "width": one, "offset": np.array([1, 0], np.int64)}):
         assert grids.run(None, feeds)[0].size == 0
+    for of in ({"extent": np.array([-5, -5], np.int64)}, {"offset": np.array([-5, -5], np.int64)}):
+        try:  # whatever that is
+            grids.run(None, {"height": none, "width": none, **of})
+        except Exception as error:
+            assert "zero" not in str(error)
     assert points.run(None, {"coordinates": np.zeros((0, 2), np.int32)})[0].shape == (0, 3)
     wanted = run(build(data, kind).SerializeToString(), grid=(5, 4))
     assert np.array_equal(grids.run(None, {**sizes((5, 4)), "block": none})[0], wanted)
