@@ -27,13 +27,16 @@ def say(text: str) -> None:
 
 @contextmanager
 def alone(out: Path, who: str = "program") -> Iterator[None]:
-    """Two runs would write the same files. Raises OSError."""
+    """Two runs would write the same files. Other requests to end than Ctrl-C are as Ctrl-C meanwhile. Raises OSError."""
+    from doh.train.interrupts import as_ctrl_c
+
     with open(out / "lock", "w") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise OSError(f"another {who} is at work in {out}") from None
-        yield
+        with as_ctrl_c():
+            yield
 
 
 def digest(data: bytes) -> str:

@@ -37,8 +37,8 @@ def table(path: Path) -> list[list[str]]:
 
 
 @contextmanager
-def ctrl_c_after(step: int) -> Iterator[None]:
-    """Ctrl-C in every doh.codec.encode() once so many steps are taken. Their progress is reported after each."""
+def ctrl_c_after(step: int, number: int | None = None) -> Iterator[None]:
+    """Ctrl-C in every doh.codec.encode() once so many steps are taken, or the signal of this number. Their progress is reported after each."""
     import doh.codec
     import doh.train.fit
 
@@ -47,8 +47,10 @@ def ctrl_c_after(step: int) -> Iterator[None]:
     def stopped(*args, progress, **kwargs):
         def interrupt(p):
             progress(p)
-            if p.step == step:
+            if p.step == step and number is None:
                 raise KeyboardInterrupt
+            if p.step == step:
+                os.kill(os.getpid(), number)
 
         return encode(*args, progress=interrupt, **kwargs)
 

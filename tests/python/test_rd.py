@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -267,21 +268,22 @@ def test_tiny_run_and_its_report(program, folder, monkeypatch, capsys):
 
 
 @bench
-def test_interrupted_inside_an_encode(program, folder, monkeypatch, capsys):
-    """Ctrl-C in the first file; the same command then goes on from its checkpoint, to the bytes of a run in one piece."""
+@pytest.mark.parametrize("number", [None, signal.SIGTERM])
+def test_interrupted_inside_an_encode(program, folder, monkeypatch, capsys, number):
+    """Ctrl-C in the first file, or another request to end; the same command then goes on from its checkpoint, to the bytes of a run in one piece."""
     pytest.importorskip("torch")
     import doh
 
     monkeypatch.setattr(program, "RIVAL_BPP", (2.5, 5.0))
     words = arguments(folder, "--images", "1", "--rivals")
-    with ctrl_c_after(5):
+    with ctrl_c_after(5, number):
         assert program.main(words) == 130
     assert "the same command goes on" in capsys.readouterr().err and len(list((folder / "out").glob("*.ckpt"))) == 1
     assert program.main([*words, "--report-only"]) == 0 and "doh has no file here" in capsys.readouterr().out
     assert program.main(words) == 0
     out = folder / "out"
     first, second = json.loads((out / "report.json").read_text())["files"]
-    assert (first["from_step"], second["from_step"]) == (5, 0) and not list(out.glob("*.ckpt"))
+    assert (first["from_step"], second["from_step"]) == (5 if number is None else 6, 0) and not list(out.glob("*.ckpt"))
     samples = pixels(folder / "kodak" / "kodim01.png")
     assert (out / first["file"]).read_bytes() == doh.encode(samples, bytes=480, steps=12, device="cpu")
 
