@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
 from os import PathLike
+from typing import Any
 
 import numpy as np
 
@@ -64,7 +65,7 @@ def export(
     float16 weights in float32 arithmetic, as ONNX Runtime computes on a CPU. limits: as of doh.decode.
     Raises DohError, OnnxError, ValueError for an unknown kind, OSError.
     """
-    make = __getattr__("build")
+    make: Any = __getattr__("build")
     check_target(output)
     data = bytes(container.load(source))
     info = container.read_info(data, limits)

@@ -213,7 +213,7 @@ def float_layers(model: QuantModel, known: list[np.ndarray], dtype: type) -> lis
     layer 0: first the raw coordinates, in [-1, 1). Raises OnnxError where `dtype` cannot hold the weights."""
     t, turn = model.target, 2 * np.pi
     raw, encoded = columns(t)
-    layers = []
+    layers: list[FloatLayer] = []
     for layer, (w, b) in enumerate(zip(known, biases(model))):
         q, kind = model.scale_of(layer).q, np.float32 if layer == 0 else dtype
         w = w * 2.0**-q
