@@ -321,6 +321,25 @@ def test_a_stack_that_cannot_take_a_step(at, monkeypatch):
     assert found == {i: wanted[i] for i in found} and len(found) == 2 + 3 * (not at)
 
 
+def test_a_stack_that_memory_does_not_hold(monkeypatch):
+    """It is halved until it fits."""
+    train, sizes = Stack.train, []
+
+    def full(stack):
+        if len(stack.runs) > 2:
+            raise torch.cuda.OutOfMemoryError("full")
+        sizes.append(len(stack.runs))
+        return train(stack)
+
+    monkeypatch.setattr(Stack, "train", full)
+    images = [*IMAGES[:3], *IMAGES[:2]]
+    wanted = [doh.encode(image, **QUICK) for image in IMAGES[:3]]
+    with pytest.warns(UserWarning, match=r"signals cannot train together here, they go . at a time \(OutOfMemoryError: full\)$") as said:
+        found = in_stacks(images)
+    assert [str(each.message).split()[0] for each in said] == ["5", "3"] and set(sizes) == {2}
+    assert [found[i] for i in range(5)] == [*wanted, *wanted[:2]]
+
+
 def test_reports_and_an_exception_of_a_callback(sizes, tmp_path, monkeypatch):
     monkeypatch.setattr("doh.train.fit.REPORT_SECONDS", 0)
     paths = [tmp_path / f"{i}.ckpt" for i in range(3)]

@@ -40,9 +40,9 @@ def train_in_stacks(tasks: Iterable[Task], begin: Callable[[Task], Training], fi
     """Calls give(number, outcome) for each task: with what `finish` makes of it and its training once all steps are done, or the error that it ended with.
 
     begin: makes a task's training; called in the order of the tasks, somewhat before its steps begin.
-    An error of one signal is no other's. Where the first step of a stack fails, as when memory is full, its signals are trained one by one, after a warning;
-    where a later one does, that is the error of all of them. When a task's stop() raises KeyboardInterrupt, those that are under way are saved between
-    two steps before it is passed on.
+    An error of one signal is no other's. Where the first step of a stack fails its signals are trained one by one, after a warning, or where memory is full
+    in stacks of half the size; where a later one does, that is the error of all of them. When a task's stop() raises KeyboardInterrupt, those that are
+    under way are saved between two steps before it is passed on.
     """
     waiting: dict[Hashable, list[Member]] = {}
     failures: list[Exception] = []
@@ -103,7 +103,7 @@ def _bytes(run: Run | MosaicRun) -> int:
 
 def _train(members: list[Member], finish: Callable[[Task, Training], T], give: Give[T]) -> None:
     """All steps and the end of runs that are kin. Takes them out of `members`."""
-    one_by_one: list[tuple[Task, Callable[[], Training]]] = []
+    again: list[list[tuple[Task, Callable[[], Training]]]] = []  # stacks, or signals alone, that begin anew
 
     def end(member: Member, outcome: T | Exception) -> None:
         members.remove(member)
@@ -113,7 +113,7 @@ def _train(members: list[Member], finish: Callable[[Task, Training], T], give: G
         forget_frames(failure)  # one of them holds the stack
         if isinstance(failure, Diverged):  # alone it begins anew, and with smaller steps, which no stack would take with it, where it diverges there too
             members.remove(member)
-            one_by_one.append((member[0], member[1].anew))
+            again.append([(member[0], member[1].anew)])
         else:
             end(member, failure)
 
@@ -130,8 +130,11 @@ def _train(members: list[Member], finish: Callable[[Task, Training], T], give: G
     except Exception as error:
         if len(members) > 1 and all(training.run.step == training.first_step for _, training in members):
             text = (str(error).strip().splitlines() or [""])[0]
-            warn(f"{len(members)} signals cannot train together here, they go one by one ({type(error).__name__}: {text})")
-            one_by_one += [(task, training.anew) for task, training in members]
+            size = (len(members) + 1) // 2 if isinstance(error, torch.cuda.OutOfMemoryError) else 1
+            how = "one by one" if size == 1 else f"{size} at a time"
+            warn(f"{len(members)} signals cannot train together here, they go {how} ({type(error).__name__}: {text})")
+            afresh = [(task, training.anew) for task, training in members]
+            again += [afresh[at : at + size] for at in range(0, len(afresh), size)]
             members.clear()  # and what they hold of the device's memory
         while members:
             end(members[0], error)
@@ -139,14 +142,15 @@ def _train(members: list[Member], finish: Callable[[Task, Training], T], give: G
         for member in list(members):
             member[1].save()
         raise
-    for task, anew in one_by_one:
-        task.stop()
-        try:
-            members.append((task, anew()))
-        except Exception as error:
-            give(task.number, error)
-            continue
-        _train(members, finish, give)
+    for group in again:
+        for task, anew in group:
+            task.stop()
+            try:
+                members.append((task, anew()))
+            except Exception as error:
+                give(task.number, error)
+        if members:
+            _train(members, finish, give)
 
 
 def _steps(left: list[Member], end: Callable[[Member, Exception], None]) -> None:
