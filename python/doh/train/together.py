@@ -133,7 +133,7 @@ def _train(members: list[Member], finish: Callable[[Task, Training], T], give: G
             size = (len(members) + 1) // 2 if isinstance(error, torch.cuda.OutOfMemoryError) else 1
             how = "one by one" if size == 1 else f"{size} at a time"
             warn(f"{len(members)} signals cannot train together here, they go {how} ({type(error).__name__}: {text})")
-            afresh = [(task, training.anew) for task, training in members]
+            afresh: list[tuple[Task, Callable[[], Training]]] = [(task, training.anew) for task, training in members]
             again += [afresh[at : at + size] for at in range(0, len(afresh), size)]
             members.clear()  # and what they hold of the device's memory
         while members:
