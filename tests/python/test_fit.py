@@ -19,7 +19,7 @@ from doh.metrics import psnr  # noqa: E402
 from doh.model import DTYPE, TOP  # noqa: E402
 from doh.reference import samples  # noqa: E402
 from doh.train import engine, result  # noqa: E402
-from doh.train.fit import fit  # noqa: E402
+from doh.train.fit import fit, warm_up  # noqa: E402
 from doh.train.gradient import Workers  # noqa: E402
 from doh.train.importance import ErrorSampler  # noqa: E402
 from doh.train.plan import learning_rate  # noqa: E402
@@ -180,7 +180,7 @@ def test_points_where_the_errors_are_belong_to_other_signals(batch):
 def test_warming_up_changes_nothing(sampling):
     """The gradient that a GPU compiles its kernels for, before the clock of a training by time is set."""
     cold, warm = (Run(smooth(60, 80), QUICK.replace(batch=512, sampling=sampling)) for _ in range(2))
-    warm.warm_up()
+    warm_up(warm)
     for run in (cold, warm):
         for _ in range(3):
             run.train(Workers(1, None))

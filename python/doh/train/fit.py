@@ -9,6 +9,8 @@ from functools import partial
 from math import inf, log10
 from os import PathLike
 
+import torch
+
 from doh.config import Config
 from doh.container import pack
 from doh.errors import EncodeError, warn
@@ -70,6 +72,16 @@ def fit(
         return training.alone(workers)
 
 
+def warm_up(run: Run) -> None:
+    """One gradient that is thrown away: on a GPU the first one compiles its kernels, which may take seconds. Nothing that is trained changes."""
+    points = torch.zeros(run.batch, dtype=torch.int64)
+    importance = torch.ones(run.batch) if run.sampler else None
+    with torch.no_grad():
+        weights = run.projection.split(run.projection.flat(run.unit_latents) * run.gain)
+        loss, _ = run.gradient(points, weights, run.biases * run.omegas, run.output_bias, Workers(1, None), importance)
+    loss.item()
+
+
 class Training:
     """A run with its clock, its checkpoint and its reports. The arguments are those of fit(), and so are the errors; `projection` is Run's.
 
@@ -106,7 +118,7 @@ class Training:
             state.mine = True
         if config.seconds and device_of(config.device).type == "cuda":
             for run in self.run.runs:
-                run.warm_up()  # before the time that is left is shared out
+                warm_up(run)  # before the time that is left is shared out
         self.pace = Pace(self.run, started, clock) if config.seconds else None
         if state and (aside := state.make_room()):
             if checkpoints.is_checkpoint(aside):

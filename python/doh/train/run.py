@@ -305,15 +305,6 @@ class Run:
         self.optimiser.step()
         return loss
 
-    def warm_up(self) -> None:
-        """One gradient that is thrown away: on a GPU the first one compiles its kernels, which may take seconds. Nothing that is trained changes."""
-        points = torch.zeros(self.batch, dtype=torch.int64)
-        importance = torch.ones(self.batch) if self.sampler else None
-        with torch.no_grad():
-            weights = self.projection.split(self.projection.flat(self.unit_latents) * self.gain)
-            loss, _ = self.gradient(points, weights, self.biases * self.omegas, self.output_bias, Workers(1, None), importance)
-        loss.item()
-
     def pace(self, share: float) -> None:
         """To be called before each step of a training that ends by the clock: says how much of it is over, from 0 at first up to 1, never less than before.
 
