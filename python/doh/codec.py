@@ -99,7 +99,7 @@ def encode_many(
     with the result of encode() up to rounding in their sums; with `seconds` one after the other.
 
     sources: as encode() takes them, or functions that return such a thing: they are called when its turn comes, in another thread, as paths are
-        read then; so that not all signals need be in memory. On a GPU up to 32 are, or 1 GiB, in search of some that make a stack.
+        read then; so that not all signals need be in memory. On a GPU up to 32 are, or 1 GiB with their tables, in search of some that make a stack.
     checkpoints: a file (or None) for each source.
     names: what warnings call the sources; without them the path, or its number, counted from 1.
     write: called with the number of a source and its file, in another thread and at the same time as other calls: what it raises is the result of this
