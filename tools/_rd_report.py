@@ -144,16 +144,17 @@ def whole_seconds(record: dict, key: str = "seconds") -> float:
 
 def _mean_table(summary: dict, results: Results) -> str:
     rivals = [r for r in results.rivals if not r.missing]
-    head = ["bpp asked", "bytes", "bpp", "doh dB", *(f"{r.name} dB" for r in rivals), "encode s", "processor s"]
+    head = ["bpp asked", "bytes", "bpp", "doh dB", *(f"{r.name} dB (bytes)" for r in rivals), "encode s", "processor s"]
     rows = []
     for rate in summary["rates"]:
         own = [results.own[image, rate] for image in summary["images"]]
         others = []
         for rival in rivals:
             found = [results.matched.get((image, rate), {}).get(rival.key, {}) for image in summary["images"]]
-            psnrs = [f["psnr"] for f in found if f.get("bytes")]
+            files = [f for f in found if f.get("bytes")]
             lacking = {"not measured": sum(not f for f in found), "do not fit": sum(bool(f) and not f["bytes"] for f in found)}
-            others.append(", ".join(f"{count} of {len(own)} {what}" for what, count in lacking.items() if count) or f"{fmean(psnrs):.2f}")
+            short = ", ".join(f"{count} of {len(own)} {what}" for what, count in lacking.items() if count)
+            others.append(short or f"{fmean(f['psnr'] for f in files):.2f} ({fmean(f['bytes'] for f in files):,.0f})")
         figures = [f"{rate:g}", f"{fmean(p['bytes'] for p in own):,.0f}", f"{fmean(p['bpp'] for p in own):.4f}", f"{fmean(p['psnr'] for p in own):.2f}"]
         times = [f"{fmean(whole_seconds(p, key) for p in own):.0f}" for key in ("seconds", "processor_seconds")]
         rows.append([*figures, *others, *times])

@@ -13,9 +13,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from commands import QUICK, closed, error_of, full_disk, run, run_alone
 from conftest import read_all
 from PIL import Image
-from test_cli import QUICK, closed, error_of, full_disk, run, run_alone
 
 import doh
 from doh import container

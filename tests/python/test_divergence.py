@@ -8,8 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
-from test_fit import QUICK  # noqa: E402
-from training_cases import smooth  # noqa: E402
+from training_cases import QUICK, smooth  # noqa: E402
 
 import doh  # noqa: E402
 from doh import EncodeError, Signal  # noqa: E402

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import QUICK, closed, error_of, full_disk, run, run_alone, small_disk
 from conftest import ctrl_c_after, read_all
 from PIL import Image
-from test_cli import QUICK, closed, error_of, full_disk, run, run_alone, small_disk
 
 import doh
 from doh import metrics

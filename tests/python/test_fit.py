@@ -10,7 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from training_cases import smooth  # noqa: E402
+from training_cases import QUICK, smooth  # noqa: E402
 
 from doh import EncodeError, Signal  # noqa: E402
 from doh.config import Config  # noqa: E402
@@ -26,8 +26,6 @@ from doh.train.plan import learning_rate  # noqa: E402
 from doh.train.run import Run  # noqa: E402
 from doh.train.sampling import SurfaceSampler, judged_rows  # noqa: E402
 from doh.train.siren import siren  # noqa: E402
-
-QUICK = Config(steps=60, latents=120, batch=64, threads=1)
 
 
 @pytest.mark.parametrize("generator", ["tied", "dense"])

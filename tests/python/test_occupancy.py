@@ -10,8 +10,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from test_cli import QUICK, error_of, random_file, run, without_modules
-from test_voxels import CUBE, CUBE_FACES, centres, torus
+from commands import QUICK, error_of, random_file, run, without_modules
+from solids import CUBE, CUBE_FACES, centres, torus
 
 import doh
 from doh import container, metrics, reference, signals

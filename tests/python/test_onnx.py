@@ -16,7 +16,7 @@ import onnx.reference
 import onnxruntime as ort
 import pytest
 from conftest import VECTORS, table
-from test_onnx_files import command
+from onnx_cases import EXACT, command, sizes, vector
 from typer.testing import CliRunner
 
 import doh
@@ -25,19 +25,10 @@ from doh.cli.app import app
 from doh.errors import OnnxError
 from doh.export import build, describe, export, open_session, run, weights
 from doh.export.graph import OPSET, Graph, Value
-from doh.export.interface import KINDS, SIZES
+from doh.export.interface import KINDS
 
 VALID = [row[0] for row in table(VECTORS / "valid" / "expected.tsv")]
-EXACT = ("exact", "exact-baked")
 LEVELS = ("DISABLE_ALL", "ENABLE_BASIC", "ENABLE_EXTENDED", "ENABLE_LAYOUT", "ENABLE_ALL")
-
-
-def vector(name: str) -> bytes:
-    return (VECTORS / "valid" / name).read_bytes()
-
-
-def sizes(shape: tuple[int, ...]) -> dict[str, np.ndarray]:
-    return {name: np.array(n, np.int64) for name, n in zip(SIZES[len(shape)], shape)}
 
 
 def settings(level: str = "ENABLE_ALL", threads: int = 1, **entries: str) -> ort.SessionOptions:

@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 from conftest import VECTORS
+from onnx_cases import command
 from typer.testing import CliRunner
 
 import doh
@@ -65,11 +66,6 @@ def test_command_line(tmp_path):
     assert (tmp_path / "x.png").read_bytes() == (tmp_path / "y.png").read_bytes()
     for wrong in (["decode", source, "-o", tmp_path / "z.png", "--provider", "cuda"], ["export", source, "-o", tmp_path / "z.onnx", "--kind", "f8"]):
         assert files.invoke(app, list(map(str, wrong))).exit_code == 2
-
-
-def command(*words) -> tuple[int, str]:
-    result = CliRunner().invoke(app, list(map(str, words)))
-    return result.exit_code, result.output
 
 
 def test_the_command_line_refuses_in_one_line(tmp_path):

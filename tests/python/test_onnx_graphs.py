@@ -11,7 +11,7 @@ import onnx.defs
 import onnx.inliner
 import pytest
 from conftest import KAT
-from test_onnx import EXACT, sizes, vector
+from onnx_cases import EXACT, sizes, vector
 
 from doh.errors import OnnxError
 from doh.export import build, open_session, run

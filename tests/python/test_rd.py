@@ -127,7 +127,7 @@ def test_what_was_not_measured_is_not_said_not_to_fit():
     rivals = [_rd_report.Rival(key, key.upper(), "") for key in ("r1", "r2", "r3", "r4")]
     results = _rd_report.Results("t", ["a", "b"], [0.1], rivals, own, matched, {})
     text = _rd_report.markdown(_rd_report.summarise(results), results)
-    assert "| 25.00 | 1 of 2 do not fit | 1 of 2 not measured, 1 of 2 do not fit | 2 of 2 not measured |" in text
+    assert "| 25.00 (90) | 1 of 2 do not fit | 1 of 2 not measured, 1 of 2 do not fit | 2 of 2 not measured |" in text
     assert "| 25.00 (90) | 25.00 (90) | not measured | not measured |" in text and "| none below 200 |" in text
 
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from test_cli import error_of, random_file, run, without_modules
+from commands import error_of, random_file, run, without_modules
 
 import doh
 from doh import signals

@@ -1,4 +1,4 @@
-"""Small signals that tests of training learn, and a look into their checkpoints."""
+"""Small signals that tests of training learn, a short training, and a look into checkpoints."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import json
 import numpy as np
 
 from doh import Signal
+from doh.config import Config
+
+QUICK = Config(steps=60, latents=120, batch=64, threads=1)
 
 #: Nothing to be learnt by a small network.
 NOISE = Signal(np.random.default_rng(0).integers(0, 256, (12, 10, 3), np.uint8), "image", "u8")
