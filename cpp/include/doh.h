@@ -76,8 +76,9 @@ typedef struct doh_options {
   uint64_t max_samples, max_latents, max_weights, max_work, max_memory;
   uint32_t threads;             /* 0 and 1: one thread. The result does not depend on it. */
   uint32_t reserved32;
-  const char *kernel;           /* NULL: the fastest one here, or the one that the environment variable DOH_KERNEL names */
-  int (*cancel)(void *context); /* NULL, or asked again and again while decoding, by the calling thread: nonzero ends it with CANCELLED */
+  const char *kernel;           /* NULL: the one that the environment variable DOH_KERNEL names; "", or none named: the fastest one here */
+  int (*cancel)(void *context); /* NULL, or asked again and again while decoding, by the calling thread: nonzero ends it with CANCELLED. It must
+                                   return: an exception or longjmp out of it would leave other threads in a stack that is gone. */
   void *cancel_context;
   uint64_t reserved[6];
 } doh_options;

@@ -8,7 +8,7 @@
 const SIGNALS = ['array', 'image', 'occupancy', 'audio', 'volume', 'video'];
 const SAMPLE_TYPES = ['u1', 'u8', 'u16', 's16'];
 const SAMPLE_ARRAYS = [Uint8Array, Uint8Array, Uint16Array, Int16Array];
-const TOPS = [1, 255, 65535, 65535];
+const TOPS = [1, 255, 65535]; // of u1, u8, u16
 const GENERATORS = ['tied', 'dense'];
 const LADDERS = ['octaves', '1.4'];
 const MAX_DIMS = 4;
@@ -91,7 +91,7 @@ export class Doh {
    * file: Uint8Array, ArrayBuffer or another view of the file's bytes.
    * grid: points along each dimension, slowest first; the file's own by default. [2 * height, 2 * width] is a zoom by two.
    * offset, extent: the box, in points of the grid; all of it by default. The work is in proportion to the extent.
-   * limits: {maxSamples, maxLatents, maxWeights, maxWork, maxMemory}; the format's defaults where left out.
+   * limits: {maxSamples, maxLatents, maxWeights, maxWork, maxMemory}, whole numbers or BigInts; the format's defaults where left out or 0.
    * kernel: 'wasm128' or 'scalar'; the fastest by default. The samples do not depend on it.
    *
    * Returns {samples, shape, channels, sampleType, signal}: samples is a Uint8Array, Uint16Array or Int16Array of its own, row-major, channels last;
@@ -145,12 +145,12 @@ export class Doh {
     this.#reserve(at.end + 64);
 
     const { buffer } = this.#memory();
-    new BigUint64Array(buffer, at.limits, LIMITS.length).set(LIMITS.map((name) => BigInt(limits[name] ?? 0)));
+    new BigUint64Array(buffer, at.limits, LIMITS.length).set(limitWords(limits));
     const name = new Uint8Array(buffer, at.kernel, KERNEL_BYTES).fill(0);
     name.set(new TextEncoder().encode(kernel).subarray(0, KERNEL_BYTES - 1));
     if (box) {
       const words = new BigUint64Array(buffer, at.box, 3 * MAX_DIMS).fill(0n);
-      [box.grid, box.offset, box.extent].forEach((numbers, i) => words.set(numbers.map(BigInt), i * MAX_DIMS));
+      [box.grid, box.offset, box.extent].forEach((numbers, i) => words.set(Array.from(numbers, BigInt), i * MAX_DIMS));
     }
     new Uint8Array(buffer, at.file, bytes.length).set(bytes);
     return at;
@@ -170,8 +170,12 @@ export class Doh {
   }
 }
 
-/** RGBA bytes for a canvas (new ImageData(toRgba(image), width, height)) of a decoded image of 1 to 4 channels: grey, grey + alpha, RGB, RGBA. */
+/**
+ * RGBA bytes for a canvas (new ImageData(toRgba(image), width, height)) of a decoded image of 1 to 4 channels: grey, grey + alpha, RGB, RGBA. Throws
+ * RangeError for samples that are no brightness (s16) and for other numbers of channels.
+ */
 export function toRgba({ samples, channels, sampleType }) {
+  if (!['u1', 'u8', 'u16'].includes(sampleType) || channels > 4) throw new RangeError(`${channels} channels of ${sampleType} are no picture`);
   const top = TOPS[SAMPLE_TYPES.indexOf(sampleType)];
   const grey = channels < 3;
   const rgba = new Uint8ClampedArray((samples.length / channels) * 4);
@@ -185,6 +189,16 @@ export function toRgba({ samples, channels, sampleType }) {
 
 function aligned(address) {
   return Math.ceil(address / 64) * 64;
+}
+
+// Limits in the order of doh_wasm.cpp. What is no limit is an error, not no limit.
+function limitWords(limits) {
+  for (const [name, value] of Object.entries(limits)) {
+    if (!LIMITS.includes(name)) throw new DohError('BAD_ARGUMENT', `there is no limit ${name}; there are ${LIMITS.join(', ')}`, -30);
+    const whole = typeof value === 'bigint' || Number.isInteger(value) || value === undefined;
+    if (!whole || value < 0 || value > MAX_U64) throw new DohError('BAD_ARGUMENT', `${name} takes a whole number from 0 to 2^64 - 1, not ${value}`, -30);
+  }
+  return LIMITS.map((name) => BigInt(limits[name] ?? 0));
 }
 
 // The box that a caller means; the decoder checks that it lies in its grid.

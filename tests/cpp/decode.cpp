@@ -185,6 +185,21 @@ TEST(regions_are_judged_by_their_own_size) {
     CHECK_EQ(decode_box(bad), DOH_BAD_ARGUMENT);
 }
 
+TEST(sizes_of_2_to_the_64_and_more_are_over_the_limits) {
+  Sample flat(1, {4, 4, 4, 4}, 1, 3, 1, 0, 5), stereo(1, {4, 4, 4}, 2, 3, 1, 0, 5);
+  doh_options all{};
+  all.max_samples = all.max_work = UINT64_MAX;
+  std::vector<uint8_t> samples(16), work(1 << 16);
+  MosaicSample flats = MosaicSample::random(3, {2, 1, 2, 1}, flat), stereos = MosaicSample::random(3, {2, 2, 2}, stereo);
+  for (const Bytes& file : {flat.write(), stereo.write(), sealed(flats), sealed(stereos)})
+    for (const uint64_t side : {uint64_t{1} << 16, uint64_t{1} << 21, uint64_t{0x7FFFFFFF}}) {  // 2^64 samples in 4 dimensions, then in 3
+      const doh_region region{{side, side, side, side}, {}, {side, side, side, side}};
+      for (const doh_options* options : {static_cast<const doh_options*>(nullptr), static_cast<const doh_options*>(&all)})
+        CHECK_EQ(doh_decode_region(file.data(), file.size(), options, &region, samples.data(), samples.size(), work.data(), work.size()),
+                 DOH_LIMIT_SAMPLES);
+    }
+}
+
 TEST(arguments_are_checked) {
   Sample sample(1, {4}, 1, 3, 1, 0, 5, DOH_TIED, DOH_U16);
   const Bytes file = sealed(sample);
@@ -213,6 +228,14 @@ TEST(arguments_are_checked) {
   doh_options options{};
   options.kernel = "none such";
   CHECK_EQ(run(file.data(), out.data(), 8, work.data(), size, &options), DOH_UNKNOWN_KERNEL);
+#ifndef _WIN32
+  setenv("DOH_KERNEL", "none such", 1);
+  options.kernel = nullptr;
+  CHECK_EQ(run(file.data(), out.data(), 8, work.data(), size, &options), DOH_UNKNOWN_KERNEL);
+  options.kernel = "";  // the fastest, without a look at the environment
+  CHECK_EQ(run(file.data(), out.data(), 8, work.data(), size, &options), DOH_OK);
+  unsetenv("DOH_KERNEL");
+#endif
   options.kernel = "scalar";
   options.threads = 4;  // each needs room of its own
   size_t more = 0;
@@ -231,6 +254,18 @@ TEST(arguments_are_checked) {
   CHECK_EQ(doh_workspace_size(&forged, nullptr, &size), DOH_BAD_ARGUMENT);
   forged = {};
   CHECK_EQ(doh_workspace_size(&forged, nullptr, &size), DOH_BAD_ARGUMENT);
+  forged = info;
+  forged.part_weights = (1 << 24) + 1;
+  CHECK_EQ(doh_workspace_size(&forged, nullptr, &size), DOH_BAD_ARGUMENT);
+  options = {};
+  options.threads = 4;
+  size_t four = 0, many = 0;
+  forged = info;
+  forged.parts[0] = 4;
+  CHECK_EQ(doh_workspace_size(&forged, &options, &four), DOH_OK);
+  for (uint32_t& boxes : forged.parts) boxes = 1 << 16;  // 2^64 in all
+  CHECK_EQ(doh_workspace_size(&forged, &options, &many), DOH_OK);
+  CHECK(four > more && many == four);
 }
 
 TEST(errors_have_names_and_texts) {

@@ -1,6 +1,5 @@
 # Installs a build (BUILD), moves the tree, and builds the examples against it, with find_package and with pkg-config, shared and static, and inside a parent
-# project; their pictures are
-# compared with those of doh-decode (TOOL). WORK is an own folder.
+# project; their pictures are compared with those of doh-decode (TOOL). Then packages of other folders. WORK is an own folder.
 cmake_minimum_required(VERSION 3.20)
 set(IMAGE ${SOURCE}/tests/vectors/valid/image-prime-31x29.doh)
 file(REMOVE_RECURSE ${WORK})
@@ -79,7 +78,8 @@ endif()
 check(${WORK}/cmake-c/decode ${WORK}/cmake-cpp/crop)
 message(STATUS "find_package: static in C, shared in C++")
 
-# As a folder of another project, which gets doh::doh and nothing else: no build type, no programs, nothing installed.
+# As a folder of another project, which gets doh::doh and nothing else: no build type, no programs, nothing installed. That project builds several sources
+# as one, and with the library's assertions, as some distributions do.
 file(WRITE ${WORK}/parent/CMakeLists.txt "cmake_minimum_required(VERSION 3.20)
 project(parent LANGUAGES C CXX)
 add_subdirectory(${SOURCE} doh)
@@ -90,7 +90,8 @@ add_executable(decode ${SOURCE}/cpp/examples/c/decode.c)
 target_link_libraries(decode PRIVATE doh::doh)
 install(TARGETS decode DESTINATION bin)
 ")
-run(${CMAKE_COMMAND} -S ${WORK}/parent -B ${WORK}/child -G ${GENERATOR} -DCMAKE_C_COMPILER=${CC} -DCMAKE_CXX_COMPILER=${CXX})
+run(${CMAKE_COMMAND} -S ${WORK}/parent -B ${WORK}/child -G ${GENERATOR} -DCMAKE_C_COMPILER=${CC} -DCMAKE_CXX_COMPILER=${CXX} -DCMAKE_UNITY_BUILD=ON
+    -DCMAKE_CXX_FLAGS=-D_GLIBCXX_ASSERTIONS)
 run(${CMAKE_COMMAND} --build ${WORK}/child)
 run(${CMAKE_COMMAND} --install ${WORK}/child --prefix ${WORK}/child-installed)
 file(GLOB_RECURSE installed RELATIVE ${WORK}/child-installed ${WORK}/child-installed/*)
@@ -99,7 +100,31 @@ if(NOT installed STREQUAL bin/decode OR built)
   message(FATAL_ERROR "installed: ${installed}; built: ${built}")
 endif()
 check(${WORK}/child-installed/bin/decode ${WORK}/cmake-cpp/crop)
+file(GLOB_RECURSE library ${WORK}/child/*libdoh.a)
+run(${NM} --undefined-only ${library})
+if(output MATCHES "U (_ZS|_Zn|_Zd|__cxa)[^\n]*")
+  message(FATAL_ERROR "the decoder needs ${CMAKE_MATCH_0} of C++")
+endif()
 message(STATUS "add_subdirectory: doh::doh and nothing else")
+
+# Packages name the folders that they are installed in, under the prefix or anywhere.
+function(configured file)
+  file(GLOB_RECURSE found ${WORK}/folders/${file})
+  file(READ ${found} text)
+  foreach(part ${ARGN})
+    string(FIND "${text}" "${part}" at)
+    if(at EQUAL -1)
+      message(FATAL_ERROR "not in ${file}: ${part}\n${text}")
+    endif()
+  endforeach()
+endfunction()
+set(folders ${CMAKE_COMMAND} -S ${SOURCE} -B ${WORK}/folders -G ${GENERATOR} -DCMAKE_C_COMPILER=${CC} -DCMAKE_CXX_COMPILER=${CXX} -DDOH_SHARED_LIBRARY=OFF)
+run(${folders} -DCMAKE_INSTALL_LIBDIR=lib/a -DCMAKE_INSTALL_INCLUDEDIR=headers)
+configured(doh.pc "prefix=\${pcfiledir}/../../.." "libdir=\${prefix}/lib/a" "includedir=\${prefix}/headers")
+configured(doh-targets.cmake "INTERFACE_INCLUDE_DIRECTORIES \"\${_IMPORT_PREFIX}/headers\"")
+run(${folders} -DCMAKE_INSTALL_LIBDIR=/b/lib -DCMAKE_INSTALL_INCLUDEDIR=/b/include)
+configured(doh.pc "libdir=/b/lib" "includedir=/b/include")
+message(STATUS "packages of other folders")
 
 if(NOT PKG_CONFIG)
   message("SKIP: no pkg-config here (the rest of this test passed)")

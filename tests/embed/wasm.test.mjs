@@ -24,7 +24,8 @@ function errorOf(work) {
     work();
     return 'no error';
   } catch (error) {
-    return error instanceof DohError && error.number < 0 && error.message.length > 0 ? error.name : `${error.stack}`;
+    const ours = error instanceof RangeError || (error instanceof DohError && error.number < 0);
+    return ours && error.message.length > 0 ? error.name : `${error.stack}`;
   }
 }
 
@@ -64,6 +65,10 @@ async function check(name) {
   expect('a limit', errorOf(() => doh.decode(first, { limits: { maxSamples: 31 * 29 * 3 - 1 } })), 'LIMIT_SAMPLES');
   expect('a limit of a box', errorOf(() => doh.decode(first, { extent: [31, 20], limits: { maxSamples: 100 } })), 'LIMIT_SAMPLES');
   expect('a box within limits', doh.decode(first, { extent: [4, 5], limits: { maxSamples: 100 } }).samples.length, 60);
+  for (const [limit, value] of [['max_samples', 1], ['maxSample', 1], ['maxSamples', -1], ['maxWork', 2 ** 64], ['maxWork', 1.5], ['maxWork', '9'], ['maxWork', NaN]])
+    expect(`${limit} ${value}`, errorOf(() => doh.decode(first, { limits: { [limit]: value } })), 'BAD_ARGUMENT');
+  expect('0, the default limit', doh.decode(first, { limits: { maxSamples: 0, maxWork: undefined, maxMemory: 2n ** 64n - 1n } }).samples.length, 31 * 29 * 3);
+  expect('typed arrays', doh.decode(first, { grid: new Uint32Array([62, 58]), offset: new Uint16Array([60, 50]) }).shape.join(), '2,8');
   expect('memory', errorOf(() => doh.info(first, { maxMemory: 1000 })), 'LIMIT_MEMORY');
   expect('outside', errorOf(() => doh.decode(first, { offset: [31, 0], extent: [1, 1] })), 'BAD_ARGUMENT');
   expect('negative', errorOf(() => doh.decode(first, { offset: [-1, 0], extent: [1, 1] })), 'BAD_ARGUMENT');
@@ -73,6 +78,7 @@ async function check(name) {
   const rgba = toRgba(doh.decode(first));
   expect('RGBA', [...rgba.subarray(0, 4)].join(), [...doh.decode(first).samples.subarray(0, 3), 255].join());
   expect('grey RGBA', [...toRgba({ samples: new Uint16Array([65535, 0]), channels: 2, sampleType: 'u16' })].join(), '255,255,255,0');
+  expect('RGBA of sound', errorOf(() => toRgba({ samples: new Int16Array([-5]), channels: 1, sampleType: 's16' })), 'RangeError');
   console.log(`${name}: kernels ${kernels.join(', ')}; doh ${doh.version}`);
 }
 

@@ -53,11 +53,11 @@ Status decode_part(const Job& job, const Team& team, std::span<uint8_t> workspac
   const Tiling tiling(box, job.whole);
   const TileJob tiles{net, box, tiling, job.kernel, job.samples, job.cancel};
   const uint32_t count = thread_count(team.threads, tiling.tiles);
-  parallel(count, [&](uint32_t t) {
+  team.share(count, [&](uint32_t t, bool asks) {
     Arena own(tile_memory.subspan(t * tile_bytes, tile_bytes));
     const uint64_t share = tiling.tiles / count, rest = tiling.tiles % count;  // the first `rest` threads take one more
     const uint64_t first = t * share + (t < rest ? t : rest);
-    decode_tiles(tiles, TileSpace(sizes, own), first, first + share + (t < rest), team.asks && t == 0);
+    decode_tiles(tiles, TileSpace(sizes, own), first, first + share + (t < rest), asks);
   });
   DOH_REQUIRE(!job.cancel.wanted(false), DOH_CANCELLED);
   return DOH_OK;
@@ -90,9 +90,9 @@ Status load_network(const Part& part, const ModelSpace& space, const Kernel& ker
     const int64_t sum = prepare_codes(space.latents, kernel.dense_blocks, space.prepared);
     const DenseCodes codes{space.prepared, sum, kernel.dense_sum};
     const uint32_t count = thread_count(team.threads, h.weights());
-    parallel(count, [&](uint32_t t) {
+    team.share(count, [&](uint32_t t, bool asks) {
       const uint64_t end = h.weights() * (t + 1) / count;
-      for (uint64_t at = h.weights() * t / count; at < end && !team.cancel.wanted(team.asks && t == 0); at += kWeightsAtOnce)
+      for (uint64_t at = h.weights() * t / count; at < end && !team.cancel.wanted(asks); at += kWeightsAtOnce)
         make_dense_weights(h, codes, at, end - at < kWeightsAtOnce ? end : at + kWeightsAtOnce, space.weights);
     });
     DOH_REQUIRE(!team.cancel.wanted(false), DOH_CANCELLED);
@@ -140,17 +140,15 @@ Status decode(std::span<const uint8_t> data, const doh_options* options, const d
   Cancel cancel(options);
   Job job{file, box, *kernel, samples.data(), cancel};
   const uint32_t threads = threads_of(options), teams = team_count(file.sizes(), threads, parts_of(box), workspace.size());
-  auto run = [&](uint32_t t) {
+  auto run = [&](uint32_t t, bool own) {
     const size_t share = workspace.size() / teams;
-    const Team team{threads / teams, t == 0, cancel};
+    const Team team{threads / teams, own, cancel};
     if (const Status status = decode_parts(job, team, workspace.subspan(t * share, share)); status != DOH_OK) job.status = status;
   };
   if (teams == 1)
-    run(0);  // with the stack of one call of `parallel`
-  else if (!cancel.possible())
-    parallel(teams, run);
+    run(0, true);  // with the stack of one call of `parallel`
   else
-    parallel(teams, run, [&] { cancel.wanted(true); });
+    Team{teams, true, cancel}.share(teams, run);
   DOH_REQUIRE(!cancel.wanted(false), DOH_CANCELLED);
   DOH_TRY(job.status);
 

@@ -6,6 +6,7 @@
 
 #include "base/status.h"
 #include "decode/cancel.h"
+#include "decode/parallel.h"
 #include "decode/workspace.h"
 #include "format/header.h"
 #include "net/kernels.h"
@@ -18,6 +19,16 @@ struct Team {
   uint32_t threads;
   bool asks;
   Cancel& cancel;
+
+  // work(thread, asks) for each of `count` threads; the caller is asked while his own waits, too.
+  template <class Work>
+  void share(uint32_t count, Work&& work) const {
+    auto run = [&](uint32_t thread, bool own) { work(thread, asks && own); };
+    if (asks && cancel.possible())
+      parallel(count, run, [&] { cancel.wanted(true); });
+    else
+      parallel(count, run);
+  }
 };
 
 // Reads the codes of a part and makes its network, all in `space`. The network refers to the part.

@@ -38,7 +38,7 @@ struct Start {
 
 void* run(void* start) {
   const Start& s = *static_cast<Start*>(start);
-  s.job->work(s.job->context, s.thread);
+  s.job->work(s.job->context, s.thread, false);
   s.job->at_work.fetch_sub(1, std::memory_order_release);
   return nullptr;
 }
@@ -54,9 +54,9 @@ void run_threads(uint32_t threads, ThreadFn work, IdleFn idle, void* context) {
     starts[t].running = pthread_create(&starts[t].handle, nullptr, run, &starts[t]) == 0;
     if (!starts[t].running) job.at_work.fetch_sub(1, std::memory_order_relaxed);
   }
-  work(context, 0);
+  work(context, 0, true);
   for (uint32_t t = 1; t < threads; ++t)
-    if (!starts[t].running) work(context, t);
+    if (!starts[t].running) work(context, t, true);
   constexpr timespec kNap{0, 200'000};  // 0.2 ms
   while (idle != nullptr && job.at_work.load(std::memory_order_acquire) != 0) {
     idle(context);
@@ -69,7 +69,7 @@ void run_threads(uint32_t threads, ThreadFn work, IdleFn idle, void* context) {
 #else
 
 void run_threads(uint32_t threads, ThreadFn work, IdleFn, void* context) {
-  for (uint32_t t = 0; t < threads; ++t) work(context, t);
+  for (uint32_t t = 0; t < threads; ++t) work(context, t, true);
 }
 
 #endif
