@@ -210,6 +210,46 @@ def test_truncated_files_are_refused(tmp_path, extension, order):
     assert np.array_equal(signals.read_signal(path)[0].samples, tones())
 
 
+@pytest.mark.parametrize(("extension", "name"), [(".wav", "WAV"), (".wav", "WAVEX"), (".wav", "RF64"), (".aiff", "AIFF")])
+def test_a_missing_last_byte_of_the_samples_is_seen(tmp_path, extension, name):
+    path = tmp_path / f"a{extension}"
+    soundfile.write(path, tones(), 8000, format=name)
+    data = path.read_bytes()
+    end = data.index(tones().astype("<i2" if extension == ".wav" else ">i2").tobytes()) + 4000
+    assert np.array_equal(signals.read_signal(path)[0].samples, tones())
+    path.write_bytes(data[: end - 1])
+    with pytest.raises(EncodeError, match=rf"a{extension}: the file is truncated: {end - 1:,} of {end:,} bytes are there"):
+        signals.read_signal(path)
+
+
+def test_rf64_says_its_length_in_64_bits(tmp_path):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, tones(), 8000, format="RF64")
+    data = path.read_bytes()
+    place = data.index(b"data") + 4
+    assert data[place : place + 4] == b"\xff" * 4
+    for length in (len(data) // 2, place + 4, 100):
+        path.write_bytes(data[:length])
+        with pytest.raises(EncodeError, match=rf"a.wav: the file is truncated: {length:,} of {len(data):,} bytes"):
+            signals.read_signal(path)
+    (sizes,) = [at for at in range(len(data)) if data.startswith(b"ds64", at)]
+    for unknown in (bytes(8), b"\xff" * 8):
+        path.write_bytes(data[: sizes + 16] + unknown + data[sizes + 24 : len(data) // 2])
+        with pytest.raises(EncodeError, match="truncated"):  # the size of the whole file says so
+            signals.read_signal(path)
+
+
+@pytest.mark.parametrize("name", ["W64", "AU", "CAF", "OGG", "MP3"])
+def test_other_formats_are_refused_by_name(tmp_path, name):
+    """Their truncation is not looked for, so that they are not read under another name."""
+    if name not in soundfile.available_formats():
+        pytest.skip(f"this libsndfile has no {name}")
+    soundfile.write(tmp_path / "a", tones() / 32768, 8000, format=name)
+    (tmp_path / "a").rename(tmp_path / "a.wav")
+    with pytest.raises(EncodeError, match=f"a.wav: its format is {name}, .*; doh reads WAV, FLAC and AIFF: convert it"):
+        signals.read_signal(tmp_path / "a.wav")
+
+
 def test_a_last_byte_that_only_makes_the_length_even_may_be_missing(tmp_path):
     with wave.open(str(tmp_path / "a.wav"), "wb") as file:
         file.setparams((1, 1, 8000, 0, "NONE", ""))

@@ -29,12 +29,16 @@ _FORMATS = {".wav": ("WAV", 32), ".flac": ("FLAC", 8), ".aiff": ("AIFF", 32), ".
 #: Encodings that libsndfile gives as 16-bit samples without loss.
 _EXACT = {"PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW"}
 _INTEGERS = {"PCM_24", "PCM_32"}
+#: libsndfile's names of what is read. It knows more, whatever a file is called, and of some formats it reads what is there of a truncated file.
+_READ = ("WAV", "WAVEX", "RF64", "FLAC", "AIFF")
 #: Frames that are read at a time: what a header claims is never believed.
 _BLOCK = 1 << 16
 #: A file may not unpack to more, at 16 bits: as many samples as decoders take by default. FLAC makes gigabytes of silence from a megabyte.
 MAX_BYTES = 1 << 31
 #: What libsndfile calls the number of frames where the header does not say it.
 _UNKNOWN = (1 << 63) - 1
+#: A size of 32 bits where there is none, or another of 64.
+_LONG = (1 << 32) - 1
 
 
 def read(path: Path) -> tuple[Signal, list[str]]:
@@ -49,6 +53,8 @@ def read(path: Path) -> tuple[Signal, list[str]]:
     blocks, got, clipped = [], 0, 0
     try:
         with soundfile.SoundFile(_Stream(data)) as file:
+            if file.format not in _READ:
+                raise EncodeError(f"{path}: its format is {file.format}, whatever it is called; doh reads WAV, FLAC and AIFF: convert it first")
             rate, subtype, frames, channels = file.samplerate, file.subtype, file.frames, file.channels
             if frames == _UNKNOWN:
                 raise EncodeError(f"{path}: its length is not in its header, as in FLAC files that were written to a pipe: write it again, to a file")
@@ -105,29 +111,40 @@ def check(path: Path, channels: int, info: SampleInfo) -> None:
 
 
 def _check_length(path: Path, data: bytes) -> None:
-    """Raises EncodeError for a WAV or AIFF file that is shorter than it says: libsndfile reads what is there, without a word.
+    """Raises EncodeError for a WAV, RF64 or AIFF file that is shorter than it says: libsndfile reads what is there, without a word.
 
     The chunk of the samples decides; where it is not there or was written before its length was known, the whole file's size does.
     """
-    order = {b"RIFF": "<", b"RIFX": ">", b"FORM": ">"}.get(data[:4])
+    order = {b"RIFF": "<", b"RIFX": ">", b"RF64": "<", b"FORM": ">"}.get(data[:4])
     if order is None or len(data) < 12:
         return
     (size,) = struct.unpack_from(order + "I", data, 4)
-    start, at = 8, 12
+    long = samples = 0  # RF64's: the sizes of 64 bits that 2^32 - 1 in place of one of 32 stands for
+    at = 12
     while at + 8 <= len(data):
         name, length = struct.unpack_from(order + "4sI", data, at)
+        if name == b"ds64" and at + 24 <= len(data):
+            long, samples = struct.unpack_from(order + "QQ", data, at + 8)
         if name in (b"data", b"SSND"):
+            length = samples if length == _LONG else length
             if not _streamed(length):
-                start, size = at + 8, length
+                _check_end(path, data, at + 8 + length)
+                return
             break
         at += 8 + length + length % 2
-    if not _streamed(size) and start + size > len(data) + 1:  # 1: some leave out the last byte where it only makes the length even
-        raise EncodeError(f"{path}: the file is truncated: {len(data):,} of {start + size:,} bytes are there")
+    size = long if size == _LONG else size
+    if not _streamed(size):
+        _check_end(path, data, 8 + size, 1)  # some leave out the last byte where it only makes the length even
+
+
+def _check_end(path: Path, data: bytes, end: int, less: int = 0) -> None:
+    if len(data) < end - less:
+        raise EncodeError(f"{path}: the file is truncated: {len(data):,} of {end:,} bytes are there")
 
 
 def _streamed(size: int) -> bool:
     """Whether a program that did not know the size of what was to come wrote this."""
-    return size in (0, 0xFFFFFFFF) or 0x7FFFF000 <= size <= 0x7FFFFFFF
+    return size in (0, _LONG, (1 << 64) - 1) or 0x7FFFF000 <= size <= 0x7FFFFFFF
 
 
 class _Stream(io.BytesIO):
