@@ -319,6 +319,13 @@ def test_samples_that_cannot_be_coded(tmp_path):
         read(tmp_path / "i.tif")
 
 
+def test_what_pillow_logs_is_not_printed(tmp_path, caplog):
+    write_tiff(tmp_path / "a.tif", picture(7), planarconfig="contig")
+    with pytest.raises(EncodeError, match="a.tif: not an image that can be read"):
+        read(tmp_path / "a.tif")
+    assert caplog.records == []
+
+
 def test_depth_of_what_is_neither():
     assert deep.sample_bits(b"") is None
     assert deep.sample_bits(b"GIF89a" + bytes(40)) is None

@@ -83,6 +83,18 @@ def test_what_is_no_mesh(tmp_path):
         assert "\n" not in str(caught.value)
 
 
+def test_what_trimesh_logs_is_not_printed(tmp_path, caplog):
+    """A texture that is not there, a normal that is no number: a traceback, where nobody else takes what is logged."""
+    trimesh = pytest.importorskip("trimesh")
+    cube = trimesh.Trimesh(CUBE, CUBE_FACES, process=False)
+    head, mark, body = cube.export(file_type="ply", encoding="ascii").decode().partition("element")
+    (tmp_path / "a.ply").write_text(f"{head}comment TextureFile x.png\n{mark}{body}")
+    (tmp_path / "a.stl").write_text(cube.export(file_type="stl_ascii").replace("-1.0 0.0 0.0\n", "-1,0 0 0\n", 1))
+    for name in ("a.ply", "a.stl"):
+        assert signals.read_signal(tmp_path / name, grid=4)[0].samples.all()
+    assert caplog.records == []
+
+
 @pytest.mark.parametrize("extension", [".obj", ".off"])
 def test_text_that_is_not_utf_8(tmp_path, monkeypatch, extension):
     """A comment in Latin-1: read, or said what is missing; it is no damage."""

@@ -6,6 +6,7 @@ Pillow reads and writes everything but 16-bit colour, which it cuts to 8 bit wit
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from doh.errors import EncodeError, no_warnings
+from doh.errors import EncodeError
 from doh.files import read_bytes, write_atomic
 from doh.model import TOP
 from doh.signal import Signal
 from doh.signals import deep
-from doh.signals.libraries import first_line
+from doh.signals.libraries import first_line, quietly
 
 if TYPE_CHECKING:
     from doh.signals import SampleInfo
@@ -70,7 +71,7 @@ def read_image(path: Path | str) -> tuple[Signal, list[str]]:
     if not data:
         raise EncodeError(f"{path}: the file is empty")
     try:
-        with no_warnings():  # Pillow's remarks on odd but readable files; bombs above its hard limit still raise
+        with quietly(logging.getLogger("PIL")):  # Pillow's remarks on odd but readable files; bombs above its hard limit still raise
             samples, notes = _read(data)
     except EncodeError as error:
         raise EncodeError(f"{path}: {error}") from error

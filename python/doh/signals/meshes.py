@@ -7,17 +7,18 @@ Reading fills a cube of cells (doh.signals.voxels); writing draws the surface ar
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from doh.errors import EncodeError, no_warnings
+from doh.errors import EncodeError
 from doh.files import read_bytes, write_atomic
 from doh.signal import Signal
 from doh.signals import voxels
-from doh.signals.libraries import first_line
+from doh.signals.libraries import first_line, quietly
 from doh.signals.surface import surface
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def read_mesh(path: Path) -> Mesh:
     trimesh = _trimesh(path)
     data = read_bytes(path)
     try:
-        with no_warnings():
+        with quietly(logging.getLogger("trimesh")):
             # from memory, so that nothing that the file names is opened: materials, textures
             mesh = trimesh.load(io.BytesIO(data), file_type=path.suffix.lower()[1:], force="mesh", process=False)
         vertices, faces = np.asarray(mesh.vertices, np.float64), np.asarray(getattr(mesh, "faces", ()), np.int64).reshape(-1, 3)
