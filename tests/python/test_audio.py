@@ -273,6 +273,12 @@ def test_what_a_sound_file_cannot_hold(tmp_path):
     for rate in (0, -1, 655_351):
         with pytest.raises(EncodeError, match="cannot be written"):
             signals.write_signal(tmp_path / "a.wav", tones(), sound(2), rate=rate)
+        with pytest.raises(EncodeError, match="cannot be written"):
+            signals.check_signal(tmp_path / "a.wav", 2, sound(2), rate=rate)
+    for name, frames in [("a.wav", (1 << 30) - (1 << 14)), ("a.aiff", (1 << 30) - (1 << 14)), ("a.flac", 1 << 31)]:
+        signals.check_signal(tmp_path / name, 2, sound(2), (frames,))
+    with pytest.raises(EncodeError, match=r"a.wav: 1,073,741,824 frames are more than the 4 GiB of WAV; use .flac or .npy"):
+        signals.check_signal(tmp_path / "a.wav", 2, sound(2), (1 << 30,))
     assert os.listdir(tmp_path) == []
 
 
@@ -286,6 +292,10 @@ def test_decode_to_sound_files(tmp_path):
     result = run("decode", source, "-o", tmp_path / "a.flac", "--rate", "16000", "--scale", "3/2")
     assert result.returncode == 0 and result.stderr == "" and soundfile.info(tmp_path / "a.flac").samplerate == 24000  # as long as the original
     assert np.array_equal(soundfile.read(tmp_path / "a.flac", dtype="int16")[0], doh.decode(source, scale="3/2"))
+    with pytest.MonkeyPatch.context() as patch:  # said before the decode, not after it
+        patch.setattr(doh.container, "decode", None)
+        message = error_of(run("decode", source, "-o", tmp_path / "b.wav", "--rate", "44100", "--scale", "100"))
+    assert message.endswith("b.wav: a rate of 4,410,000 Hz cannot be written: 1 to 655,350 can")
     picture = random_file(tmp_path / "p.doh")
     assert "'rate' has no meaning for .png files" in error_of(run("decode", picture, "-o", tmp_path / "p.png", "--rate", "8000"))
     assert "holds s16 samples of one dimension" in error_of(run("decode", picture, "-o", tmp_path / "p.wav"))

@@ -183,6 +183,13 @@ def test_not_a_doh_file(tmp_path, command):
     assert sorted(os.listdir(tmp_path)) == ["empty.doh", "letter.doh"]
 
 
+def test_a_side_that_the_output_cannot_hold_is_refused_before_the_decode(tmp_path, monkeypatch):
+    source = random_file(tmp_path / "a.doh")
+    monkeypatch.setattr(container, "decode", None)
+    message = error_of(run("decode", source, "-o", tmp_path / "a.jpg", "--scale", "2000", "--crop", "0,0,33,1"))
+    assert "JPEG cannot hold a side of 66,000 pixels: 65,500 are the most; use .png, " in message
+
+
 def test_bad_targets_of_decode(tmp_path):
     source = random_file(tmp_path / "a.doh")
     assert "No space left on device" in error_of(run("decode", source, "-o", full_disk(tmp_path, "out.png")))

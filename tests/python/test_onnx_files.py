@@ -101,7 +101,7 @@ def test_a_mesh_is_drawn_from_as_many_points_as_from_the_doh_file(tmp_path, monk
     assert (tmp_path / "m.ply").read_bytes() == (tmp_path / "n.ply").read_bytes()
 
 
-def test_a_sound_has_the_rate_that_it_has_from_the_doh_file(tmp_path):
+def test_a_sound_has_the_rate_that_it_has_from_the_doh_file(tmp_path, monkeypatch):
     pytest.importorskip("soundfile")
     source = VECTORS / "valid" / "audio-stereo.doh"
     assert command("export", source, "-o", tmp_path / "a.onnx")[0] == 0
@@ -110,3 +110,6 @@ def test_a_sound_has_the_rate_that_it_has_from_the_doh_file(tmp_path):
             code, text = command("decode", file, "-o", tmp_path / f"{kind}.wav", *more)
             assert code == 0 and ("44,100 Hz is taken for it" in text) == ("--rate" not in more), text
         assert (tmp_path / "doh.wav").read_bytes() == (tmp_path / "onnx.wav").read_bytes()
+    monkeypatch.setattr("doh.cli.onnx.run_session", None)  # what cannot be written is refused before
+    code, text = command("decode", tmp_path / "a.onnx", "-o", tmp_path / "b.wav", "--scale", "100", "--rate", "44100")
+    assert code == 1 and "b.wav: a rate of 4,410,000 Hz cannot be written" in text

@@ -220,8 +220,12 @@ def test_what_a_volume_file_cannot_hold(tmp_path):
             signals.check_signal(tmp_path / name, channels, SimpleNamespace(signal="array", sample_type="u8", shape=shape))
     pytest.importorskip("nibabel")
     samples, info = volume("u8", shape=(32768, 1, 1))
-    with pytest.raises(EncodeError, match="32768 x 1 x 1 samples cannot be written as NIfTI-1"):
+    with pytest.raises(EncodeError, match=r"32768 x 1 x 1 samples cannot be written as NIfTI-1, .* at most 32,767; use \.vtk or \.npy"):
         signals.write_signal(tmp_path / "a.nii", samples, info)
+    with pytest.raises(EncodeError, match="2 x 40000 x 2 samples cannot be written as NIfTI-1"):
+        signals.check_signal(tmp_path / "a.nii.gz", 1, volume("u8", shape=(2, 2, 2))[1], (2, 40000, 2))
+    signals.write_signal(tmp_path / "a.nii", samples[1:], info)
+    (tmp_path / "a.nii").unlink()
     assert os.listdir(tmp_path) == []
 
 

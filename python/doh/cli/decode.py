@@ -48,6 +48,8 @@ def run(
     if points is not None:
         scale = scale_for(info.shape, points, scale, crop)
     grid, offset, extent = box(info.shape, scale, crop)
+    rate = sound_rate(output, rate, info.shape, grid)
+    check_signal(output, info.channels, info, extent, rate=rate)
     cores = threads or all_cores()
     size = " x ".join(str(n) for n in (extent[::-1] if len(extent) == 2 else extent))
     if is_mesh(output):
@@ -55,7 +57,7 @@ def run(
         print(f"{output}: {vertices:,} vertices, {triangles:,} triangles around {size} points")
         return
     samples = container.decode(data, grid=grid, offset=offset, extent=extent, limits=limits, threads=cores)
-    write_signal(output, samples, info, rate=sound_rate(output, rate, info.shape, grid))
+    write_signal(output, samples, info, rate=rate)
     print(f"{output}: {size}, {info.channels} channel{'s' if info.channels > 1 else ''}, {info.sample_type}")
 
 

@@ -58,6 +58,8 @@ def decode(
     grid, offset, extent = box(about.shape, scale, crop)
     if prod(extent) * about.channels > MAX_SAMPLES and not no_limits:
         raise OnnxError(f"{prod(extent) * about.channels:,} samples are more than {MAX_SAMPLES:,}; if there is room for them: --no-limits")
+    rate = sound_rate(output, rate, about.shape, grid)
+    check_signal(output, about.channels, about, extent, rate=rate)
     due = time.monotonic() + PROGRESS_SECONDS
 
     def progress(done: int, points: int) -> None:
@@ -67,7 +69,7 @@ def decode(
             say(f"{done:,} of {points:,} points")
 
     samples = run_session(session, grid=grid, offset=offset, extent=extent, provider=provider, progress=progress)
-    write_signal(output, samples, about, rate=sound_rate(output, rate, about.shape, grid))
+    write_signal(output, samples, about, rate=rate)
     size = " x ".join(str(n) for n in (extent[::-1] if len(extent) == 2 else extent))
     distance = "" if about.psnr_to_exact is None else f", {about.psnr_to_exact:.2f} dB from the exact decode"
     how = "exact" if about.exact else about.kind + distance

@@ -4,7 +4,8 @@ A module of this package has
 
 * `read(path) -> (Signal, warnings)`: the file's samples, and a sentence for everything that could not be kept;
 * `write(path, samples, info)`: samples (*shape, channels) to a file, at once or not at all; `info` has `signal` and `sample_type`;
-* `check(path, channels, info)`: raises EncodeError where write() could not: asked before a decode starts.
+* `check(path, channels, info, extent)`: raises EncodeError where write() could not: asked before a decode starts. `extent`: points of each dimension
+  that are to be written, None where that is not known yet. What write() takes more, check() takes too;
 
 and is imported when it is first needed. Where read() or write() takes more, as keywords, the module names it in READ_OPTIONS or WRITE_OPTIONS.
 To add a kind, write the module and name its extensions in MODULES.
@@ -86,11 +87,13 @@ def write_signal(path: str | PathLike[str], samples: np.ndarray, info: SampleInf
     module.write(Path(path), samples, info, **_taken(path, module, "WRITE_OPTIONS", options))
 
 
-def check_signal(path: str | PathLike[str], channels: int, info: SampleInfo, **options: Any) -> None:
-    """Raises EncodeError where a file of this name could not hold such samples, or its writer does not take the options."""
+def check_signal(path: str | PathLike[str], channels: int, info: SampleInfo, extent: tuple[int, ...] | None = None, **options: Any) -> None:
+    """Raises EncodeError where a file of this name could not hold such samples, or its writer does not take the options.
+
+    extent: points of each dimension that are to be written; None: not known yet.
+    """
     module = module_for(path)
-    _taken(path, module, "WRITE_OPTIONS", options)
-    module.check(Path(path), channels, info)
+    module.check(Path(path), channels, info, extent, **_taken(path, module, "WRITE_OPTIONS", options))
 
 
 def _taken(path: str | PathLike[str], module: ModuleType, which: str, options: dict[str, Any]) -> dict[str, Any]:

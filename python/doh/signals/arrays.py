@@ -48,5 +48,5 @@ def write(path: Path, samples: np.ndarray, info: object) -> None:
     write_atomic(path, stream.getbuffer())
 
 
-def check(path: Path, channels: int, info: object) -> None:
+def check(path: Path, channels: int, info: object, extent: tuple[int, ...] | None = None) -> None:
     """A .npy file holds every signal."""

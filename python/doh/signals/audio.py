@@ -35,6 +35,8 @@ _READ = ("WAV", "WAVEX", "RF64", "FLAC", "AIFF")
 _BLOCK = 1 << 16
 #: A file may not unpack to more, at 16 bits: as many samples as decoders take by default. FLAC makes gigabytes of silence from a megabyte.
 MAX_BYTES = 1 << 31
+#: Bytes of samples that a WAV or AIFF file holds: its size is of 32 bits, headers included.
+_MAX_WRITTEN = (1 << 32) - (1 << 16)
 #: What libsndfile calls the number of frames where the header does not say it.
 _UNKNOWN = (1 << 63) - 1
 #: A size of 32 bits where there is none, or another of 64.
@@ -88,9 +90,7 @@ def write(path: Path, samples: np.ndarray, info: SampleInfo, rate: int = RATE) -
     """Writes samples (frames, channels) as 16-bit PCM, without loss. Raises EncodeError where the file cannot hold them, FileError."""
     if samples.ndim != 2:
         raise EncodeError(f"{path}: a sound file holds one dimension; these samples have {samples.ndim - 1}: use .npy")
-    check(path, samples.shape[-1], info)
-    if not 1 <= rate <= MAX_RATE:
-        raise EncodeError(f"{path}: a rate of {rate:,} Hz cannot be written: 1 to {MAX_RATE:,} can")
+    check(path, samples.shape[-1], info, samples.shape[:-1], rate)
     soundfile = _soundfile(path)
     stream = io.BytesIO()
     try:
@@ -100,13 +100,17 @@ def write(path: Path, samples: np.ndarray, info: SampleInfo, rate: int = RATE) -
     write_atomic(path, stream.getbuffer())
 
 
-def check(path: Path, channels: int, info: SampleInfo) -> None:
-    """Raises EncodeError for anything but a sound, for too many channels, and without soundfile."""
+def check(path: Path, channels: int, info: SampleInfo, extent: tuple[int, ...] | None = None, rate: int = RATE) -> None:
+    """Raises EncodeError for anything but a sound, for too many channels, a rate or a length that cannot be written, and without soundfile."""
     name, most = _FORMATS[path.suffix.lower()]
     if info.sample_type != "s16" or len(info.shape) != 1:
         raise EncodeError(f"{path}: {name} holds s16 samples of one dimension, not {info.sample_type} of {len(info.shape)}; use .npy")
     if channels > most:
         raise EncodeError(f"{path}: {name} cannot hold {channels} channels; use {'.wav or ' if channels <= 32 else ''}.npy")
+    if not 1 <= rate <= MAX_RATE:
+        raise EncodeError(f"{path}: a rate of {rate:,} Hz cannot be written: 1 to {MAX_RATE:,} can")
+    if extent is not None and name != "FLAC" and extent[0] * channels * 2 > _MAX_WRITTEN:
+        raise EncodeError(f"{path}: {extent[0]:,} frames are more than the 4 GiB of {name}; use .flac or .npy")
     _soundfile(path)
 
 

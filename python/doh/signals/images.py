@@ -9,7 +9,7 @@ import io
 import logging
 from collections.abc import Set
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -48,13 +48,23 @@ _MODES = {
     "La": ("LA", "premultiplied alpha"),
 }
 
-#: Extension -> Pillow's format name, the numbers of channels and the sample types it holds, and how it is written.
-_WRITERS: dict[str, tuple[str, tuple[int, ...], tuple[str, ...], dict[str, Any]]] = {
-    ".png": ("PNG", (1, 2, 3, 4), ("u1", "u8", "u16"), {"compress_level": 3}),  # of 9, the knee: a tenth larger than the smallest in a twentieth of its time
-    ".tif": ("TIFF", (1, 2, 3, 4), ("u1", "u8", "u16"), {"compression": "tiff_adobe_deflate"}),
-    ".webp": ("WEBP", (1, 3, 4), ("u1", "u8"), {"lossless": True, "exact": True}),  # a grey image becomes three equal channels
-    ".bmp": ("BMP", (1, 3), ("u1", "u8"), {}),
-    ".jpg": ("JPEG", (1, 3), ("u1", "u8"), {"quality": 95, "subsampling": 0}),
+
+class _Writer(NamedTuple):
+    format: str  # Pillow's name
+    channels: tuple[int, ...]
+    sample_types: tuple[str, ...]
+    side: int  # pixels, at most
+    options: dict[str, Any]
+
+
+_SIDE = (1 << 31) - 1
+#: Extension -> what it holds, and how it is written.
+_WRITERS = {
+    ".png": _Writer("PNG", (1, 2, 3, 4), ("u1", "u8", "u16"), _SIDE, {"compress_level": 3}),  # of 9, the knee: a tenth larger in a twentieth of the time
+    ".tif": _Writer("TIFF", (1, 2, 3, 4), ("u1", "u8", "u16"), _SIDE, {"compression": "tiff_adobe_deflate"}),
+    ".webp": _Writer("WEBP", (1, 3, 4), ("u1", "u8"), 16383, {"lossless": True, "exact": True}),  # a grey image becomes three equal channels
+    ".bmp": _Writer("BMP", (1, 3), ("u1", "u8"), _SIDE, {}),
+    ".jpg": _Writer("JPEG", (1, 3), ("u1", "u8"), 65500, {"quality": 95, "subsampling": 0}),  # libjpeg's side, a little below the format's
 }
 _WRITERS[".tiff"], _WRITERS[".jpeg"] = _WRITERS[".tif"], _WRITERS[".jpg"]
 _MODE_OF = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
@@ -96,29 +106,35 @@ def write_image(path: Path | str, samples: np.ndarray, sample_type: str) -> None
     path = Path(path)
     if samples.ndim != 3:
         raise EncodeError(f"{path}: an image file holds two dimensions; these samples have {samples.ndim - 1}: use .npy")
-    check_image(path, samples.shape[-1], sample_type)
-    name, _, _, options = _WRITERS[path.suffix.lower()]
+    check_image(path, samples.shape[-1], sample_type, samples.shape[:2])
+    writer = _WRITERS[path.suffix.lower()]
+    name = writer.format
     stream = io.BytesIO()
     try:
         if sample_type == "u16" and samples.shape[-1] > 1:
             deep.write(stream, samples, name)
         else:
             values = samples * np.uint8(255) if TOP[sample_type] == 1 else samples
-            Image.fromarray(np.ascontiguousarray(values.squeeze(-1) if values.shape[-1] == 1 else values)).save(stream, name, **options)
-    except (OSError, ValueError) as error:  # a side longer than the format allows
+            Image.fromarray(np.ascontiguousarray(values.squeeze(-1) if values.shape[-1] == 1 else values)).save(stream, name, **writer.options)
+    except (OSError, ValueError) as error:  # more than 4 GiB
         size = f"{samples.shape[1]} x {samples.shape[0]}"
         raise EncodeError(f"{path}: a picture of {size} pixels cannot be written as {name} ({first_line(error)})") from error
     write_atomic(path, stream.getbuffer())
 
 
-def check_image(path: Path | str, channels: int, sample_type: str) -> None:
-    """Raises EncodeError where a file of this name cannot hold so many channels of that sample type."""
-    name, counts, types, _ = _WRITERS[Path(path).suffix.lower()]
-    if channels in counts and sample_type in types:
+def check_image(path: Path | str, channels: int, sample_type: str, extent: tuple[int, ...] | None = None) -> None:
+    """Raises EncodeError where a file of this name cannot hold so many channels of that sample type, or (height, width) of so many pixels."""
+    writer, side = _WRITERS[Path(path).suffix.lower()], max(extent or (1,))
+    if channels not in writer.channels:
+        what = {2: "grey with alpha", 4: "alpha"}.get(channels, f"{channels} channels")
+    elif sample_type not in writer.sample_types:
+        what = f"{sample_type} samples"
+    elif side > writer.side:
+        what = f"a side of {side:,} pixels: {writer.side:,} are the most"
+    else:
         return
-    able = [extension for extension, (_, c, t, _) in _WRITERS.items() if channels in c and sample_type in t]
-    what = {2: "grey with alpha", 4: "alpha"}.get(channels, f"{channels} channels") if channels not in counts else f"{sample_type} samples"
-    raise EncodeError(f"{path}: {name} cannot hold {what}; use {', '.join([*able, '.npy'])}")
+    able = [name for name, other in _WRITERS.items() if channels in other.channels and sample_type in other.sample_types and side <= other.side]
+    raise EncodeError(f"{path}: {writer.format} cannot hold {what}; use {', '.join([*able, '.npy'])}")
 
 
 def read(path: Path) -> tuple[Signal, list[str]]:
@@ -129,9 +145,9 @@ def write(path: Path, samples: np.ndarray, info: SampleInfo) -> None:
     write_image(path, samples, info.sample_type)
 
 
-def check(path: Path, channels: int, info: SampleInfo) -> None:
+def check(path: Path, channels: int, info: SampleInfo, extent: tuple[int, ...] | None = None) -> None:
     """Raises EncodeError for anything but two dimensions, and where the format cannot hold the samples."""
-    check_image(path, channels, info.sample_type)
+    check_image(path, channels, info.sample_type, extent)
     if len(info.shape) != 2:
         raise EncodeError(f"{path}: an image file holds two dimensions; this signal has {len(info.shape)}: use .npy")
 

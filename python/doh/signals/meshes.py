@@ -105,7 +105,7 @@ def write_surface(path: Path, layers: Callable[[int, int], np.ndarray], shape: t
     return len(vertices), len(faces)
 
 
-def check(path: Path, channels: int, info: SampleInfo) -> None:
+def check(path: Path, channels: int, info: SampleInfo, extent: tuple[int, ...] | None = None) -> None:
     """Raises EncodeError for anything but cells that are filled or not, and where the libraries are missing."""
     if (info.sample_type, channels) != ("u1", 1):
         raise EncodeError(f"{path}: a mesh holds one channel of u1 samples, not {channels} of {info.sample_type}; use .npy")

@@ -30,6 +30,7 @@ _VTK_NAMES = {"u1": "unsigned_char", **{sample_type: name for name, sample_type 
 _TYPE_OF = {np.dtype(np.uint8): "u8", np.dtype(np.uint16): "u16", np.dtype(np.int16): "s16"}
 #: Bytes of NIfTI-1's header, and the 4 that say whether more follows: samples cannot lie before that.
 _NIFTI_HEADER = 352
+_NIFTI_SIDE = (1 << 15) - 1  # points: it has 16 bits for them
 #: A compressed file may not unpack to more.
 MAX_BYTES = 1 << 32
 _BLOCK = 1 << 20
@@ -60,7 +61,7 @@ def write(path: Path, samples: np.ndarray, info: SampleInfo) -> None:
     """Writes samples (x, y, z, channels) without loss. Raises EncodeError where the file cannot hold them, FileError."""
     if samples.ndim != 4:
         raise EncodeError(f"{path}: a volume has three dimensions; these samples have {samples.ndim - 1}: use .npy")
-    check(path, samples.shape[-1], info)
+    check(path, samples.shape[-1], info, samples.shape[:-1])
     if path.suffix.lower() == ".vtk":
         write_atomic(path, _vtk(samples, info.sample_type))
         return
@@ -68,15 +69,12 @@ def write(path: Path, samples: np.ndarray, info: SampleInfo) -> None:
     spacing = [2 / n for n in samples.shape[:3]]
     place = np.diag([*spacing, 1.0])
     place[:3, 3] = [step / 2 - 1 for step in spacing]
-    try:
-        data = nibabel.Nifti1Image(samples[..., 0], place).to_bytes()
-    except Exception as error:  # a side longer than the format's 16 bits: HeaderDataError
-        raise EncodeError(f"{path}: {' x '.join(map(str, samples.shape[:3]))} samples cannot be written as NIfTI-1 ({first_line(error)})") from error
+    data = nibabel.Nifti1Image(samples[..., 0], place).to_bytes()
     write_atomic(path, gzip.compress(data, 6, mtime=0) if path.name.lower().endswith(".gz") else data)
 
 
-def check(path: Path, channels: int, info: SampleInfo) -> None:
-    """Raises EncodeError for samples that are not of three dimensions, for too many channels, and for NIfTI without nibabel."""
+def check(path: Path, channels: int, info: SampleInfo, extent: tuple[int, ...] | None = None) -> None:
+    """Raises EncodeError for samples that are not of three dimensions, for too many channels, too long a side, and for NIfTI without nibabel."""
     vtk = path.suffix.lower() == ".vtk"
     name, most = ("VTK", 4) if vtk else ("NIfTI", 1)
     if len(info.shape) != 3:
@@ -84,6 +82,9 @@ def check(path: Path, channels: int, info: SampleInfo) -> None:
     if channels > most:
         raise EncodeError(f"{path}: {name} cannot hold {channels} channels here; use {'.vtk or ' if channels <= 4 else ''}.npy")
     if not vtk:
+        if extent is not None and max(extent) > _NIFTI_SIDE:
+            size = " x ".join(map(str, extent))
+            raise EncodeError(f"{path}: {size} samples cannot be written as NIfTI-1, whose sides have at most {_NIFTI_SIDE:,}; use .vtk or .npy")
         try:
             _nibabel()
         except EncodeError as error:
