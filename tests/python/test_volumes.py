@@ -159,16 +159,6 @@ def test_nifti_by_nibabel(tmp_path):
         assert "\n" not in str(caught.value)
 
 
-def test_what_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
-    pytest.importorskip("nibabel")
-    from doh.signals import volumes
-
-    monkeypatch.setattr(volumes, "MAX_BYTES", 1000)
-    (tmp_path / "a.nii.gz").write_bytes(gzip.compress(bytes(1001)))
-    with pytest.raises(EncodeError, match="unpacks to more than 1,000 bytes"):
-        signals.read_signal(tmp_path / "a.nii.gz")
-
-
 def nifti(shape=(2, 3, 4), magic: bytes = b"n+1\0", place: float = 352.0, order: str = "<") -> bytes:
     """The header of uint8 samples, written field by field."""
     header = bytearray(352)
@@ -178,6 +168,55 @@ def nifti(shape=(2, 3, 4), magic: bytes = b"n+1\0", place: float = 352.0, order:
     struct.pack_into(order + "f", header, 108, place)
     header[344:348] = magic
     return bytes(header)
+
+
+def test_what_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
+    """More than the header names, found out in little memory; and more than a file may have, whatever it names."""
+    pytest.importorskip("nibabel")
+    from doh.signals import volumes
+
+    path, named = tmp_path / "a.nii.gz", nifti() + bytes(range(24))
+    path.write_bytes(gzip.compress(named + bytes(1000)))
+    assert signals.read_signal(path)[0].samples[1, 2, 3, 0] == 23
+    path.write_bytes(gzip.compress(named + bytes(100_000_000), 1))
+    tracemalloc.start()
+    try:
+        with pytest.raises(EncodeError, match=r"a\.nii\.gz: it unpacks to more than the 376 bytes that its header names; such files are refused"):
+            signals.read_signal(path)
+        assert tracemalloc.get_traced_memory()[1] < 8e6
+    finally:
+        tracemalloc.stop()
+    path.write_bytes(gzip.compress(nifti((100, 100, 100)) + bytes(1_000_000)))
+    assert signals.read_signal(path)[0].samples.shape == (100, 100, 100, 1)
+    monkeypatch.setattr(volumes, "MAX_BYTES", 1000)
+    with pytest.raises(EncodeError, match="unpacks to more than 1,000 bytes"):
+        signals.read_signal(path)
+
+
+def test_a_compressed_volume_takes_its_samples_twice(tmp_path):
+    """Once as they are in the file, once in the order of doh; and an eighth of room to grow."""
+    pytest.importorskip("nibabel")
+    path = tmp_path / "a.nii.gz"
+    path.write_bytes(gzip.compress(nifti((400, 200, 200)) + bytes(16_000_000), 1))
+    tracemalloc.start()
+    try:
+        signals.read_signal(path)
+        assert tracemalloc.get_traced_memory()[1] < 38e6
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("extension", [".nii", ".nii.gz"])
+def test_nifti_of_both_byte_orders(tmp_path, order, extension):
+    nibabel = pytest.importorskip("nibabel")
+    samples = volume("u16")[0][..., 0]
+    header = nibabel.Nifti1Header(endianness=order)
+    header.set_data_dtype(np.uint16)
+    header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"what somebody said"))
+    nibabel.save(nibabel.Nifti1Image(samples, np.eye(4), header), tmp_path / f"a{extension}")
+    signal, _ = signals.read_signal(tmp_path / f"a{extension}")
+    assert signal.samples.dtype == np.uint16 and np.array_equal(signal.samples[..., 0], samples) and signal.samples.flags.writeable
 
 
 def test_nifti_that_claims_more_than_it_holds(tmp_path):

@@ -11,7 +11,7 @@ import math
 import re
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -34,6 +34,8 @@ _NIFTI_SIDE = (1 << 15) - 1  # points: it has 16 bits for them
 #: A compressed file may not unpack to more.
 MAX_BYTES = 1 << 32
 _BLOCK = 1 << 20
+#: A compressed file may unpack to so much more than its header names: some writers are careless about the end.
+_SLACK = 1 << 16
 
 
 def read(path: Path) -> tuple[Signal, list[str]]:
@@ -152,52 +154,74 @@ def _after(rest: bytes) -> str | None:
     return word[1].decode() if word else None
 
 
+class _Named(NamedTuple):
+    """What a NIfTI header says of its samples."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    offset: int
+    scale: tuple[float, float]  # slope, intercept
+
+    @property
+    def end(self) -> int:
+        return self.offset + math.prod(self.shape) * self.dtype.itemsize
+
+    def check(self, size: int) -> None:
+        """Raises EncodeError unless the samples lie in a file of `size` bytes."""
+        if min(self.shape, default=0) < 1 or self.offset < _NIFTI_HEADER or self.end > size:
+            named = f"{' x '.join(map(str, self.shape))} samples of {8 * self.dtype.itemsize} bits from byte {self.offset} on"
+            raise EncodeError(f"the file is damaged or cut short: {named} are named, it has {size:,} bytes")
+
+
 def _read_nifti(path: Path, data: bytes) -> np.ndarray:
     nibabel = _nibabel()
+    held: bytes | bytearray = data
     try:
         if path.name.lower().endswith(".gz"):
-            data = _unpacked(data)
-        if data[344:347] == b"ni1":  # nibabel would take it for a file with samples
-            raise EncodeError("a NIfTI header without its samples (a pair of .hdr and .img); save both as one .nii file")
-        with quietly(nibabel.imageglobals.logger):
-            image = nibabel.Nifti1Image.from_bytes(data)
-            held = image.dataobj
-            _check_nifti(held.shape, held.dtype, held.offset, len(data))
-            slope, offset = held.slope, held.inter
-            samples = np.asarray(held.get_unscaled())
+            named, held = _unpacked(data, nibabel)
+        else:
+            named = _named(data, nibabel)
     except (EncodeError, MemoryError):
         raise
     except (EOFError, zlib.error, OSError) as error:
         raise EncodeError(f"not a NIfTI file, or damaged ({first_line(error)})") from error
     except Exception as error:  # nibabel raises several kinds for a damaged header
         raise EncodeError(f"not a NIfTI-1 file that can be read, or damaged ({first_line(error)})") from error
-    if (slope, offset) != (1, 0):
+    named.check(len(held))
+    if named.scale != (1, 0):
+        slope, offset = named.scale
         raise EncodeError(f"its samples are to be scaled (by {slope:g}, then {offset:+g}), which doh does not store; save them unscaled")
-    if samples.ndim > 3 and samples.shape[3:] != (1,) * (samples.ndim - 3):
-        raise EncodeError(f"{samples.ndim} dimensions; doh reads NIfTI volumes of three")
-    return np.ascontiguousarray(samples, samples.dtype.newbyteorder("=")).reshape(*(*samples.shape, 1, 1)[:3], 1)
+    if len(named.shape) > 3 and named.shape[3:] != (1,) * (len(named.shape) - 3):
+        raise EncodeError(f"{len(named.shape)} dimensions; doh reads NIfTI volumes of three")
+    samples = np.frombuffer(held, named.dtype, math.prod(named.shape), named.offset).reshape(named.shape, order="F")
+    return np.array(samples, named.dtype.newbyteorder("="), order="C").reshape(*(*samples.shape, 1, 1)[:3], 1)
 
 
-def _unpacked(data: bytes) -> bytes:
-    """What a .gz file holds; block by block, since a read of MAX_BYTES would make room for as many at once. Raises EncodeError, and gzip's errors."""
-    blocks, size = [], 0
-    with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
-        while block := stream.read(_BLOCK):
-            blocks.append(block)
-            size += len(block)
-            if size > MAX_BYTES:
-                raise EncodeError(f"it unpacks to more than {MAX_BYTES:,} bytes; such files are refused")
-    return b"".join(blocks)
-
-
-def _check_nifti(shape: tuple[int, ...], dtype: np.dtype, offset: int, size: int) -> None:
-    """Raises EncodeError unless a header names samples that doh stores and that lie in its file of `size` bytes: nibabel makes room for them first."""
+def _named(start: bytes, nibabel: Any) -> _Named:
+    """What the first bytes of a file say, by nibabel. Raises EncodeError for samples that doh does not store, and what nibabel raises."""
+    if start[344:347] == b"ni1":  # nibabel would take it for a file with samples
+        raise EncodeError("a NIfTI header without its samples (a pair of .hdr and .img); save both as one .nii file")
+    with quietly(nibabel.imageglobals.logger):
+        header = nibabel.Nifti1Header(start[: nibabel.Nifti1Header.sizeof_hdr])
+        slope, intercept = header.get_slope_inter()
+        shape, dtype, offset = tuple(int(n) for n in header.get_data_shape()), header.get_data_dtype(), header.get_data_offset()
     if dtype.newbyteorder("=") not in _TYPE_OF:
         raise EncodeError(f"samples of type {dtype}; doh stores uint8, uint16 and int16: scale and convert them first")
-    claimed = math.prod(int(n) for n in shape) * dtype.itemsize
-    if min(shape, default=0) < 1 or offset < _NIFTI_HEADER or offset + claimed > size:
-        named = f"{' x '.join(map(str, shape))} samples of {8 * dtype.itemsize} bits from byte {offset} on"
-        raise EncodeError(f"the file is damaged or cut short: {named} are named, it has {size:,} bytes")
+    return _Named(shape, dtype, int(offset), (1.0 if slope is None else slope, 0.0 if intercept is None else intercept))
+
+
+def _unpacked(data: bytes, nibabel: Any) -> tuple[_Named, bytearray]:
+    """What a .nii.gz file says and holds, unpacked no further than its samples go. Raises EncodeError, and the errors of gzip and nibabel."""
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
+        held = bytearray(stream.read(_NIFTI_HEADER))
+        named = _named(bytes(held), nibabel)
+        while block := stream.read(_BLOCK):  # block by block: a read of all would make room for what the header claims
+            held += block
+            if len(held) > MAX_BYTES:
+                raise EncodeError(f"it unpacks to more than {MAX_BYTES:,} bytes; such files are refused")
+            if len(held) > max(named.end, _NIFTI_HEADER) + _SLACK:
+                raise EncodeError(f"it unpacks to more than the {named.end:,} bytes that its header names; such files are refused")
+    return named, held
 
 
 def _nibabel() -> Any:
