@@ -320,11 +320,62 @@ def test_compressions_of_16_bit_tiff(tmp_path):
 
 def test_samples_that_cannot_be_coded(tmp_path):
     Image.fromarray(np.full((4, 4), 1e9, np.float32)).save(tmp_path / "f.tif")
-    with pytest.raises(EncodeError, match="mode F cannot be coded"):
+    with pytest.raises(EncodeError, match="float samples of 32 bits cannot be coded"):
         read(tmp_path / "f.tif")
     Image.fromarray(np.full((4, 4), 1 << 20, np.int32)).save(tmp_path / "i.tif")
-    with pytest.raises(EncodeError, match="mode I cannot be coded"):
+    with pytest.raises(EncodeError, match="signed samples of 32 bits cannot be coded"):
         read(tmp_path / "i.tif")
+    Image.new("LAB", (4, 4)).save(tmp_path / "l.tif")
+    with pytest.raises(EncodeError, match="mode LAB cannot be coded"):
+        read(tmp_path / "l.tif")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("options", [{}, {"byteorder": ">"}, {"bigtiff": True}, {"compression": "zlib"}])
+def test_samples_that_pillow_takes_for_others(tmp_path, channels, options):
+    """Signed, float and long ones whose values happen to be those of 8 or 16 bits without a sign."""
+    for dtype, what in [
+        (np.int8, "signed samples of 8 bits"),
+        (np.int16, "signed samples of 16 bits"),
+        (np.int32, "signed samples of 32 bits"),
+        (np.uint32, "samples of 32 bits"),
+        (np.float16, "float samples of 16 bits"),
+        (np.float32, "float samples of 32 bits"),
+    ]:
+        a = (picture(channels) // 2).astype(dtype)
+        write_tiff(tmp_path / "a.tif", a if channels > 1 else a[..., 0], **options)
+        with pytest.raises(EncodeError, match=rf"a\.tif: {what} cannot be coded; convert the picture to 8 or 16 bit grey or RGB, without a sign"):
+            read(tmp_path / "a.tif")
+
+
+def test_16_bit_tiff_of_too_many_samples(tmp_path):
+    write_tiff(tmp_path / "a.tif", picture(5, np.uint16), planarconfig="contig")
+    with pytest.raises(EncodeError, match=r"a\.tif: 5 samples of uint16 a pixel cannot be coded; 1 to 4 of uint8 or uint16 can"):
+        read(tmp_path / "a.tif")
+
+
+def test_samples_of_8_bit_that_are_not_explained(tmp_path):
+    for kind, colours, extra, kept in [
+        ("rgb", 3, ["unspecified"], [0, 1, 2]),
+        ("rgb", 3, ["unspecified", "unspecified"], [0, 1, 2]),
+        ("minisblack", 1, ["unspecified"], [0]),
+    ]:
+        a = picture(colours + len(extra))
+        write_tiff(tmp_path / "a.tif", a, photometric=kind, extrasamples=extra, planarconfig="contig")
+        samples, warnings = read(tmp_path / "a.tif")
+        assert np.array_equal(samples, a[..., kept])
+        lost, many = len(extra), a.shape[-1]
+        assert warnings == [f"{tmp_path}/a.tif: {lost} of {many} samples of each pixel not kept: the file does not say that they are colours or alpha"]
+
+
+def test_premultiplied_alpha_of_8_bit_is_named(tmp_path):
+    a = picture(4)
+    write_tiff(tmp_path / "a.tif", a, extrasamples=["assocalpha"])
+    samples, warnings = read(tmp_path / "a.tif")
+    assert np.array_equal(samples[..., 3], a[..., 3]) and warnings == [f"{tmp_path}/a.tif: premultiplied alpha converted to 8-bit RGBA"]
+    write_tiff(tmp_path / "a.tif", a, extrasamples=["unassalpha"])
+    samples, warnings = read(tmp_path / "a.tif")
+    assert np.array_equal(samples, a) and warnings == []
 
 
 def test_what_pillow_logs_is_not_printed(tmp_path, caplog):

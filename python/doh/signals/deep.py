@@ -26,9 +26,11 @@ _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
 #: First bytes of a TIFF file -> its byte order, and whether it is a BigTIFF with offsets of 8 bytes. The last two are wrong, but Pillow reads such files.
 _TIFF = {b"II*\0": ("<", False), b"MM\0*": (">", False), b"II+\0": ("<", True), b"MM\0+": (">", True), b"II\0*": ("<", False), b"MM*\0": (">", False)}
 _TIFF_INTEGERS = {1: "B", 3: "H", 4: "I", 16: "Q"}  # by type of a tag
-_ORIENTATION = 274
+_ORIENTATION, _SAMPLE_FORMAT = 274, 339
+#: Values of the tag SampleFormat. 1 is unsigned, 4 says nothing.
+_NOT_UNSIGNED = {2: "signed", 3: "float", 5: "complex", 6: "complex"}
 #: Values of the tag ExtraSamples.
-_PREMULTIPLIED, _STRAIGHT = 1, 2
+PREMULTIPLIED, _STRAIGHT = 1, 2
 #: Compressed data may unpack to so much more than its samples take: some writers are careless about the end.
 _SLACK = 1 << 16
 
@@ -57,23 +59,41 @@ def sample_bits(data: bytes) -> Depth | None:
 
 def _tiff_bits(data: bytes) -> Depth | None:
     """Tags 258 (BitsPerSample) and 277 (SamplesPerPixel) of the first directory."""
+    found = _tiff_tags(data, (258, 277), 1)
+    return None if found is None else Depth(*(found.get(tag, (1,))[0] for tag in (258, 277)))
+
+
+def check_tiff(data: bytes) -> None:
+    """Raises EncodeError for a TIFF file of signed or float samples or of more than 16 bits: some of them Pillow takes for others, without a word."""
+    depth = _tiff_bits(data) if data[:4] in _TIFF else None
+    if depth is None:
+        return
+    found = _tiff_tags(data, (_SAMPLE_FORMAT,), 16) or {}
+    kinds = [_NOT_UNSIGNED[value] for value in found.get(_SAMPLE_FORMAT, ()) if value in _NOT_UNSIGNED]
+    if kinds or depth.bits > 16:
+        kind = f"{kinds[0]} samples" if kinds else "samples"
+        raise EncodeError(f"{kind} of {depth.bits} bits cannot be coded; convert the picture to 8 or 16 bit grey or RGB, without a sign")
+
+
+def _tiff_tags(data: bytes, tags: tuple[int, ...], most: int) -> dict[int, tuple[int, ...]] | None:
+    """The first values, at most so many, of those of the tags that the first directory has; None where they are not in the file."""
     order, big = _TIFF[data[:4]]
     word = "Q" if big else "I"
     room = struct.calcsize(order + word)
-    found = {258: 1, 277: 1}
+    found = {}
     try:
         start, count, _ = next(_directories(data))
         entry = 4 + 2 * room
         for at in range(start, start + entry * count, entry):
             tag, kind, values = struct.unpack_from(order + "HH" + word, data, at)
-            if tag in found and kind in _TIFF_INTEGERS:
-                place, form = at + 4 + room, order + _TIFF_INTEGERS[kind]
-                if values * struct.calcsize(form) > room:
+            if tag in tags and kind in _TIFF_INTEGERS:
+                place, form = at + 4 + room, _TIFF_INTEGERS[kind]
+                if values * struct.calcsize(order + form) > room:
                     (place,) = struct.unpack_from(order + word, data, place)
-                (found[tag],) = struct.unpack_from(form, data, place)
+                found[tag] = struct.unpack_from(f"{order}{max(1, min(values, most))}{form}", data, place)
     except (struct.error, OverflowError, StopIteration):
         return None
-    return Depth(found[258], found[277])
+    return found
 
 
 def _directories(data: bytes) -> Iterator[tuple[int, int, int]]:
@@ -147,7 +167,7 @@ def read_tiff(data: bytes, max_pixels: int) -> Tiff:
         _check_size(page.imagewidth, page.imagelength, max_pixels)
         many = page.samplesperpixel
         if page.dtype != np.uint16 or page.bitspersample != 16 or not 1 <= many <= 4:
-            raise EncodeError(f"{many} samples of {page.bitspersample} bits a pixel cannot be coded; 1 to 4 of 8 or 16 bit can")
+            raise EncodeError(f"{many} samples of {page.dtype or f'{page.bitspersample} bits'} a pixel cannot be coded; 1 to 4 of uint8 or uint16 can")
         kind = _name(page.photometric)
         colours = {"RGB": 3, "MINISBLACK": 1, "MINISWHITE": 1}.get(kind, 0)
         if not colours or colours + len(page.extrasamples) > many or page.imagedepth != 1:
@@ -228,12 +248,12 @@ def _with_alpha(samples: np.ndarray, colours: int, extra: list[int]) -> tuple[np
     samples: uint16 (height, width, colours and others). extra: what the others are, by the tag ExtraSamples; those that it does not name are anything.
     """
     many, notes = samples.shape[-1], []
-    alpha = next((n for n, meaning in enumerate(extra) if meaning in (_PREMULTIPLIED, _STRAIGHT)), None)
+    alpha = next((n for n, meaning in enumerate(extra) if meaning in (PREMULTIPLIED, _STRAIGHT)), None)
     kept = [*range(colours)] if alpha is None else [*range(colours), colours + alpha]
     if len(kept) < many:
-        notes.append(f"{many - len(kept)} of {many} samples of each pixel not kept: the file does not say that they are colours or alpha")
+        notes.append(not_explained(many - len(kept), many))
         samples = samples[..., kept]
-    if alpha is not None and extra[alpha] == _PREMULTIPLIED:
+    if alpha is not None and extra[alpha] == PREMULTIPLIED:
         notes.append(f"premultiplied alpha converted to 16-bit {'grey' if colours == 1 else 'RGBA'}")
         samples = samples.copy()
         for row in samples:  # one at a time: products take twice the room
@@ -241,6 +261,10 @@ def _with_alpha(samples: np.ndarray, colours: int, extra: list[int]) -> tuple[np
             full = (row[:, :-1] * np.uint32(65535) + share // 2) // np.maximum(share, 1)  # below 2^32
             row[:, :-1] = np.where(share > 0, np.minimum(full, 65535), 0)
     return samples, notes
+
+
+def not_explained(dropped: int, many: int) -> str:
+    return f"{dropped} of {many} samples of each pixel not kept: the file does not say that they are colours or alpha"
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:

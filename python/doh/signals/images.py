@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from doh.signals import SampleInfo
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
-_ORIENTATION, _PHOTOMETRIC = 0x0112, 0x0106
+_ORIENTATION, _PHOTOMETRIC, _SAMPLES, _EXTRA = 0x0112, 0x0106, 277, 338
 _SRGB_GAMMA = 0.45455  # as PNG stores it: what everybody assumes anyway
 #: Tags of a TIFF file that say something about the picture; the others describe how the file is laid out.
 _TIFF_LOST: dict[str, Set[int]] = {
@@ -153,6 +153,7 @@ def check(path: Path, channels: int, info: SampleInfo, extent: tuple[int, ...] |
 
 
 def _read(data: bytes) -> tuple[np.ndarray, list[str]]:
+    deep.check_tiff(data)
     depth = deep.sample_bits(data)
     if depth is not None and depth.bits > 8 and depth.channels > 1:
         return _read_deep(data)
@@ -168,7 +169,7 @@ def _read(data: bytes) -> tuple[np.ndarray, list[str]]:
         if notes:
             image.seek(0)
         image.load()
-        lost = _lost(image)
+        lost, notes = _lost(image), notes + _extra_samples(image)
         white_is_0 = image.format == "TIFF" and image.mode.startswith("I;16") and image.tag_v2.get(_PHOTOMETRIC) == 0  # type: ignore[attr-defined]
         key = deep.transparent_grey(data)
         if key is not None:
@@ -211,7 +212,7 @@ def _plain(image: Image.Image) -> tuple[Image.Image, list[str]]:
     notes: list[str] = []
     if image.mode.startswith("I;16"):
         return image, notes
-    if image.mode == "I":  # 16-bit grey, in older releases of Pillow; or 32-bit
+    if image.mode == "I":  # 16-bit grey, in older releases of Pillow
         samples = np.array(image)
         if samples.min() >= 0 and samples.max() <= 65535:
             return Image.fromarray(samples.astype(np.uint16)), notes
@@ -228,6 +229,18 @@ def _plain(image: Image.Image) -> tuple[Image.Image, list[str]]:
     if image.mode not in ("L", "LA", "RGB", "RGBA"):
         raise EncodeError(f"samples of Pillow's mode {image.mode} cannot be coded; convert the picture to 8 or 16 bit grey or RGB")
     return image, notes
+
+
+def _extra_samples(image: Image.Image) -> list[str]:
+    """What Pillow does, without a word, with the samples of an 8-bit TIFF file that are no colours."""
+    if image.format != "TIFF":
+        return []
+    tags: Any = image.tag_v2  # type: ignore[attr-defined]
+    many, kept = tags.get(_SAMPLES, 1), 3 if image.mode == "RGBX" else len(image.getbands())
+    notes = [deep.not_explained(many - kept, many)] if many > kept else []
+    if image.mode == "RGBA" and tags.get(_EXTRA, ())[:1] == (deep.PREMULTIPLIED,):
+        notes.append("premultiplied alpha converted to 8-bit RGBA")
+    return notes
 
 
 def _lost(image: Image.Image) -> list[str]:
