@@ -74,6 +74,19 @@ def test_vtk_of_others(tmp_path):
     assert signals.read_signal(tmp_path / "b.vtk")[0].samples.tolist() == [[[[0, 1], [4, 5]]], [[[2, 3], [6, 7]]]]
 
 
+@pytest.mark.parametrize("kind", ["SCALARS x unsigned_char", "COLOR_SCALARS x"])
+def test_vtk_of_more_channels_than_can_be_written(tmp_path, kind):
+    for channels in (1, 4, 5, 9, 10):
+        head = f"# vtk DataFile Version 3.0\nx\nBINARY\nDATASET STRUCTURED_POINTS\nDIMENSIONS 2 1 2\nPOINT_DATA 4\n{kind} {channels}\n"
+        (tmp_path / "a.vtk").write_bytes(head.encode() + bytes(4 * channels))
+        if channels <= 4:
+            signal, _ = signals.read_signal(tmp_path / "a.vtk")
+            signals.write_signal(tmp_path / "b.vtk", signal.samples, signal)
+        else:
+            with pytest.raises(EncodeError, match=rf"a\.vtk: {channels} values for each point; .* 1 to 4: save some of them alone, or use \.npy"):
+                signals.read_signal(tmp_path / "a.vtk")
+
+
 def test_vtk_with_more_than_one_array(tmp_path):
     samples, info = volume("s16")
     path = tmp_path / "a.vtk"
@@ -110,6 +123,8 @@ def test_vtk_with_more_than_one_array(tmp_path):
         ((b"DIMENSIONS 4 5 6", b"DIMENSIONS 400000000 500000000 600000000"), "damaged or cut short"),
         ((b"unsigned_short", b"float"), "samples of type float"),
         ((b"unsigned_short 1", b"unsigned_short 4"), "damaged or cut short"),
+        ((b"unsigned_short 1", b"unsigned_short 0"), "0 values for each point; doh reads and writes VTK files of 1 to 4"),
+        ((b"unsigned_short 1", b"unsigned_short 12"), "12 values for each point"),
     ],
 )
 def test_damaged_vtk(tmp_path, change, message):

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 #: VTK's name of a type -> the sample type.
 _VTK_TYPES = {"unsigned_char": "u8", "unsigned_short": "u16", "short": "s16"}
 _VTK_NAMES = {"u1": "unsigned_char", **{sample_type: name for name, sample_type in _VTK_TYPES.items()}}
+_VTK_CHANNELS = 4
 _TYPE_OF = {np.dtype(np.uint8): "u8", np.dtype(np.uint16): "u16", np.dtype(np.int16): "s16"}
 #: Bytes of NIfTI-1's header, and the 4 that say whether more follows: samples cannot lie before that.
 _NIFTI_HEADER = 352
@@ -78,11 +79,11 @@ def write(path: Path, samples: np.ndarray, info: SampleInfo) -> None:
 def check(path: Path, channels: int, info: SampleInfo, extent: tuple[int, ...] | None = None) -> None:
     """Raises EncodeError for samples that are not of three dimensions, for too many channels, too long a side, and for NIfTI without nibabel."""
     vtk = path.suffix.lower() == ".vtk"
-    name, most = ("VTK", 4) if vtk else ("NIfTI", 1)
+    name, most = ("VTK", _VTK_CHANNELS) if vtk else ("NIfTI", 1)
     if len(info.shape) != 3:
         raise EncodeError(f"{path}: {name} files hold three dimensions; this signal has {len(info.shape)}; use .npy")
     if channels > most:
-        raise EncodeError(f"{path}: {name} cannot hold {channels} channels here; use {'.vtk or ' if channels <= 4 else ''}.npy")
+        raise EncodeError(f"{path}: {name} cannot hold {channels} channels here; use {'.vtk or ' if channels <= _VTK_CHANNELS else ''}.npy")
     if not vtk:
         if extent is not None and max(extent) > _NIFTI_SIDE:
             size = " x ".join(map(str, extent))
@@ -116,8 +117,8 @@ _VTK_HEADER = re.compile(
     rb"# vtk DataFile Version \d+\.\d+ *\r?\n[^\n]{0,256}\nBINARY\s+DATASET\s+STRUCTURED_POINTS\s+"
     rb"(?P<geometry>(?:(?:DIMENSIONS|ORIGIN|SPACING|ASPECT_RATIO)(?:[ \t]+[-+.\deE]+){3}\s+){1,4})"
     rb"POINT_DATA[ \t]+(?P<points>\d{1,12})\s+"
-    rb"(?:SCALARS[ \t]+\S{1,256}[ \t]+(?P<type>\w{1,32})(?:[ \t]+(?P<channels>\d))?[ \t]*\r?\n(?:LOOKUP_TABLE[ \t]+\S{1,256}[ \t]*\r?\n)?"
-    rb"|COLOR_SCALARS[ \t]+\S{1,256}[ \t]+(?P<colours>\d)[ \t]*\r?\n)"  # what VTK itself writes for unsigned_char
+    rb"(?:SCALARS[ \t]+\S{1,256}[ \t]+(?P<type>\w{1,32})(?:[ \t]+(?P<channels>\d{1,9}))?[ \t]*\r?\n(?:LOOKUP_TABLE[ \t]+\S{1,256}[ \t]*\r?\n)?"
+    rb"|COLOR_SCALARS[ \t]+\S{1,256}[ \t]+(?P<colours>\d{1,9})[ \t]*\r?\n)"  # what VTK itself writes for unsigned_char
 )
 
 
@@ -136,6 +137,8 @@ def _read_vtk(data: bytes) -> tuple[np.ndarray, str | None]:
     if sample_type is None:
         raise EncodeError(f"samples of type {name}; doh stores {', '.join(_VTK_TYPES)}: scale and convert them first")
     shape, channels = [int(n) for n in dimensions.groups()], int(header["channels"] or header["colours"] or 1)
+    if not 1 <= channels <= _VTK_CHANNELS:
+        raise EncodeError(f"{channels} values for each point; doh reads and writes VTK files of 1 to {_VTK_CHANNELS}: save some of them alone, or use .npy")
     dtype = np.dtype(DTYPE[sample_type])
     size = math.prod(shape) * channels
     if not size or int(header["points"]) * channels != size or len(data) - header.end() < size * dtype.itemsize:
