@@ -103,10 +103,16 @@ def test_what_is_no_sound(tmp_path):
     (tmp_path / "letter.wav").write_text("a letter, not a sound\n" * 20)
     (tmp_path / "empty.flac").touch()
     soundfile.write(tmp_path / "none.wav", np.zeros((0, 1), np.int16), 8000)
-    for name, message in [("letter.wav", "not a sound file that can be read"), ("empty.flac", "not a sound file"), ("none.wav", "no samples")]:
+    for name, message in [("letter.wav", "not a sound file that can be read"), ("empty.flac", "the file is empty$"), ("none.wav", "no samples")]:
         with pytest.raises(EncodeError, match=f"{name}: .*{message}") as caught:
             signals.read_signal(tmp_path / name)
-        assert "\n" not in str(caught.value)
+        assert "\n" not in str(caught.value) and "object at" not in str(caught.value)
+
+
+def test_a_rate_that_cannot_be_written_again_is_said_as_it_is(tmp_path):
+    for rate, hint in [(655_350, ": decode with --rate 655350"), (1_000_000, ", nor can a sound be written with it: 655,350 Hz are the most")]:
+        soundfile.write(tmp_path / "a.wav", tones(), rate)
+        assert signals.read_signal(tmp_path / "a.wav")[1] == [f"{tmp_path}/a.wav: its rate of {rate:,} Hz is not kept{hint}"]
 
 
 @pytest.mark.parametrize("extension", [".wav", ".flac", ".aiff"])

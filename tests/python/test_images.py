@@ -421,6 +421,19 @@ def test_npy_refusals(tmp_path):
         file.write(b"cos\nsystem\n.")
     np.save(tmp_path / "c.npy", np.zeros((2, 3, 40), np.uint8))
     (tmp_path / "t.npy").write_text("letters")
-    for name, message in [("f", "samples of type float64"), ("o", "not a readable .npy"), ("c", "1 to 32 channels"), ("t", "not a readable .npy")]:
-        with pytest.raises(EncodeError, match=message):
+    (tmp_path / "e.npy").touch()
+    (tmp_path / "d.npy").write_bytes((tmp_path / "f.npy").read_bytes()[:50])
+    np.savez(tmp_path / "z.npz", np.zeros((2, 2), np.uint8))
+    (tmp_path / "z.npz").rename(tmp_path / "z.npy")
+    for name, message in [
+        ("f", "samples of type float64"),
+        ("o", "an array of Python objects"),
+        ("c", "1 to 32 channels"),
+        ("t", "not a .npy file: it does not begin as they do"),
+        ("e", "the file is empty"),
+        ("d", "not a readable .npy file"),
+        ("z", "an archive of arrays; doh reads a single array"),
+    ]:
+        with pytest.raises(EncodeError, match=rf"{name}\.npy: .*{message}") as caught:
             signals.read_signal(tmp_path / f"{name}.npy")
+        assert "pickle" not in str(caught.value)

@@ -71,7 +71,7 @@ def test_what_is_no_mesh(tmp_path):
     for name, message in [
         ("letter.ply", "not a mesh that can be read"),
         ("letter.obj", "triangles|not a mesh"),
-        ("empty.stl", "triangles|not a mesh"),
+        ("empty.stl", "the file is empty"),
         ("points.obj", "no triangles|not a mesh"),
         ("nan.obj", "not finite"),
         ("open.obj", "not closed: 3 of its edges"),
@@ -81,6 +81,25 @@ def test_what_is_no_mesh(tmp_path):
         with pytest.raises(EncodeError, match=f"{name}: .*({message})") as caught:
             signals.read_signal(tmp_path / name, grid=8)
         assert "\n" not in str(caught.value)
+
+
+def test_binary_stl_of_another_length_than_it_says(tmp_path):
+    trimesh = pytest.importorskip("trimesh")
+    data = trimesh.Trimesh(CUBE, CUBE_FACES, process=False).export(file_type="stl")
+    path, more = tmp_path / "a.stl", data[:80] + b"\xff" * 4 + data[84:]
+    assert len(data) == 684
+    for held, message in [
+        (data[:500], "damaged or cut short: 12 triangles are named, which take 684 bytes; it has 500"),
+        (b"solid" + data[5:500], "damaged or cut short: 12 triangles are named, which take 684 bytes; it has 500"),
+        (data + b"\n", "damaged or cut short: 12 triangles are named, which take 684 bytes; it has 685"),
+        (more, "damaged or cut short: 4,294,967,295 triangles are named, which take 214,748,364,834 bytes; it has 684"),
+        (data[:83], "cut short: 83 bytes are there, where the header of a binary STL file alone has 84"),
+        (data[:80] + bytes(4), "there are no triangles in it"),
+        (b"solid x\nendsolid x\n", "there are no triangles in it"),
+    ]:
+        path.write_bytes(held)
+        with pytest.raises(EncodeError, match=rf"a\.stl: .*{message}"):
+            signals.read_signal(path, grid=4)
 
 
 def test_what_trimesh_logs_is_not_printed(tmp_path, caplog):

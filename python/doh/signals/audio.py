@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from doh.errors import EncodeError
-from doh.files import read_bytes, write_atomic
+from doh.files import write_atomic
 from doh.signal import Signal
-from doh.signals.libraries import first_line
+from doh.signals.libraries import contents, first_line
 
 if TYPE_CHECKING:
     from doh.signals import SampleInfo
@@ -50,7 +50,7 @@ def read(path: Path) -> tuple[Signal, list[str]]:
     soundfile; FileError.
     """
     soundfile = _soundfile(path)
-    data = read_bytes(path)
+    data = contents(path)
     _check_length(path, data)
     blocks, got, clipped = [], 0, 0
     try:
@@ -74,12 +74,14 @@ def read(path: Path) -> tuple[Signal, list[str]]:
     except MemoryError:
         raise EncodeError(f"{path}: the sound does not fit into memory") from None
     except Exception as error:  # soundfile's own errors, and what its readers of broken headers raise
-        raise EncodeError(f"{path}: not a sound file that can be read (WAV, FLAC or AIFF), or damaged ({first_line(error)})") from error
+        cause = getattr(error, "error_string", "") or first_line(error)  # libsndfile's words, without the file's name, which here is that of an object
+        raise EncodeError(f"{path}: not a sound file that can be read (WAV, FLAC or AIFF), or damaged ({cause})") from error
     if not got:
         raise EncodeError(f"{path}: there are no samples in it")
     if got < frames:
         raise EncodeError(f"{path}: the file is cut short: {got:,} of {frames:,} frames can be read")
-    notes = [f"{path}: its rate of {rate:,} Hz is not kept: decode with --rate {rate}"]
+    hint = f": decode with --rate {rate}" if rate <= MAX_RATE else f", nor can a sound be written with it: {MAX_RATE:,} Hz are the most"
+    notes = [f"{path}: its rate of {rate:,} Hz is not kept{hint}"]
     if dtype != "int16":
         clips = f"; {clipped:,} of them were clipped" if clipped else ""
         notes.append(f"{path}: {subtype} samples rounded to 16 bit{clips}")

@@ -15,11 +15,11 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from doh.errors import EncodeError
-from doh.files import read_bytes, write_atomic
+from doh.files import write_atomic
 from doh.model import TOP
 from doh.signal import Signal
 from doh.signals import deep
-from doh.signals.libraries import first_line, quietly
+from doh.signals.libraries import contents, first_line, quietly
 
 if TYPE_CHECKING:
     from doh.signals import SampleInfo
@@ -77,9 +77,7 @@ def read_image(path: Path | str) -> tuple[Signal, list[str]]:
     Raises EncodeError for what is no image, is damaged or too large to be true, FileError for what cannot be read.
     """
     path = Path(path)
-    data = read_bytes(path)
-    if not data:
-        raise EncodeError(f"{path}: the file is empty")
+    data = contents(path)
     try:
         with quietly(logging.getLogger("PIL")):  # Pillow's remarks on odd but readable files; bombs above its hard limit still raise
             samples, notes = _read(data)

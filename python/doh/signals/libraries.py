@@ -1,12 +1,22 @@
-"""What the libraries that read and write files have to say: errors in one line, remarks not at all."""
+"""What the libraries that read and write files are given, and what they have to say: errors in one line, remarks not at all."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-from doh.errors import no_warnings
+from doh.errors import EncodeError, no_warnings
+from doh.files import read_bytes
+
+
+def contents(path: Path) -> bytes:
+    """All bytes of a file. Raises EncodeError where there are none, of which each library says something else; FileError."""
+    data = read_bytes(path)
+    if not data:
+        raise EncodeError(f"{path}: the file is empty")
+    return data
 
 
 def first_line(error: Exception) -> str:

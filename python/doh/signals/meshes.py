@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,10 +16,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from doh.errors import EncodeError
-from doh.files import read_bytes, write_atomic
+from doh.files import write_atomic
 from doh.signal import Signal
 from doh.signals import voxels
-from doh.signals.libraries import first_line, quietly
+from doh.signals.libraries import contents, first_line, quietly
 from doh.signals.surface import surface
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 #: Cells along a side of the cube where nothing else is said: as in the paper.
 GRID = 512
 READ_OPTIONS = ("grid",)
+#: Bytes of a binary STL file: the header, whose last 4 are the number of triangles; a triangle.
+_STL_HEADER, _STL_TRIANGLE = 84, 50
 
 
 class Mesh(NamedTuple):
@@ -57,7 +60,7 @@ def read(path: Path, grid: int = GRID) -> tuple[Signal, list[str]]:
 def read_mesh(path: Path) -> Mesh:
     """The triangles in a file, moved and scaled into the cube. Raises EncodeError for what is no mesh, is damaged or flat, or without trimesh; FileError."""
     trimesh = _trimesh(path)
-    data = read_bytes(path)
+    data = contents(path)
     try:
         with quietly(logging.getLogger("trimesh")):
             # from memory, so that nothing that the file names is opened: materials, textures
@@ -68,7 +71,10 @@ def read_mesh(path: Path) -> Mesh:
     except ImportError as error:  # trimesh asks for what only some files need when it meets one: text that is not UTF-8
         raise _missing(path, (error.name or first_line(error)).replace("_", "-")) from error
     except Exception as error:  # the readers raise whatever a damaged file brings about
+        _check_stl(path, data)
         raise EncodeError(f"{path}: not a mesh that can be read, or damaged ({first_line(error)})") from error
+    if not len(faces):
+        _check_stl(path, data)
     if not len(faces) or faces.min() < 0 or faces.max() >= len(vertices):
         raise EncodeError(f"{path}: {'triangles name vertices that are not there' if len(faces) else 'there are no triangles in it'}")
     if vertices.shape != (len(vertices), 3):
@@ -79,6 +85,18 @@ def read_mesh(path: Path) -> Mesh:
     except EncodeError as error:
         raise EncodeError(f"{path}: {error}") from error
     return Mesh(placed, numbers.reshape(-1, 3), shift, factor)
+
+
+def _check_stl(path: Path, data: bytes) -> None:
+    """Raises EncodeError for a binary STL file of another length than it says: trimesh takes such a file for text, and finds no triangles in it."""
+    if path.suffix.lower() != ".stl" or b"\0" not in data:  # text has no zeros, a binary file has two after each triangle
+        return
+    if len(data) < _STL_HEADER:
+        raise EncodeError(f"{path}: the file is cut short: {len(data)} bytes are there, where the header of a binary STL file alone has {_STL_HEADER}")
+    (count,) = struct.unpack_from("<I", data, _STL_HEADER - 4)
+    if len(data) != _STL_HEADER + _STL_TRIANGLE * count:
+        size = f"{count:,} triangles are named, which take {_STL_HEADER + _STL_TRIANGLE * count:,} bytes"
+        raise EncodeError(f"{path}: the file is damaged or cut short: {size}; it has {len(data):,}")
 
 
 def write(path: Path, samples: np.ndarray, info: SampleInfo) -> None:

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from doh.errors import EncodeError
-from doh.files import read_bytes, write_atomic
+from doh.files import write_atomic
 from doh.model import DTYPE
 from doh.signal import Signal
-from doh.signals.libraries import first_line, quietly
+from doh.signals.libraries import contents, first_line, quietly
 
 if TYPE_CHECKING:
     from doh.signals import SampleInfo
@@ -44,7 +44,7 @@ def read(path: Path) -> tuple[Signal, list[str]]:
 
     Raises EncodeError for what is no such file, is damaged or holds other types, and for NIfTI without nibabel; FileError.
     """
-    data = read_bytes(path)
+    data = contents(path)
     try:
         samples, others = _read_vtk(data) if path.suffix.lower() == ".vtk" else (_read_nifti(path, data), None)
     except EncodeError as error:
