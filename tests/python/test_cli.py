@@ -201,6 +201,14 @@ def test_bad_targets_of_decode(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["a.doh", "b.png", "out.png"]
 
 
+def test_decode_does_not_replace_its_source(tmp_path):
+    source, before = random_file(tmp_path / "a.doh"), random_file(tmp_path / "a.png").read_bytes()
+    (tmp_path / "link.png").symlink_to(source)
+    for path, output in ((source, tmp_path / "link.png"), (tmp_path / "a.png", tmp_path / "a.png")):
+        assert error_of(run("decode", path, "-o", output)) == f"doh: {output} is the very file that is read: give the output another name"
+        assert path.read_bytes() == before
+
+
 def folder(path: Path) -> Path:
     path.mkdir()
     return path

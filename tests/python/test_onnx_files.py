@@ -83,6 +83,10 @@ def test_the_command_line_refuses_in_one_line(tmp_path):
     (tmp_path / "cut.onnx").write_bytes((tmp_path / "g.onnx").read_bytes()[:1000])
     code, text = command("decode", tmp_path / "cut.onnx", "-o", tmp_path / "x.png")
     assert code == 1 and f"cannot load {tmp_path / 'cut.onnx'}" in text
+    (tmp_path / "g.png").symlink_to(tmp_path / "g.onnx")
+    before = (tmp_path / "g.onnx").read_bytes()
+    code, text = command("decode", tmp_path / "g.onnx", "-o", tmp_path / "g.png")
+    assert code == 1 and "is the very file that is read" in text and (tmp_path / "g.onnx").read_bytes() == before
     mine = tmp_path / "a.doh"
     mine.write_bytes(source.read_bytes())
     code, text = command("export", mine, "-o", mine)

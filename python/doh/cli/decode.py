@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from doh import container
-from doh.cli.report import say
+from doh.cli.report import check_not_itself, say
 from doh.errors import EncodeError
 from doh.files import check_target, read_bytes
 from doh.signals import check_signal, module_for, write_signal
@@ -44,6 +44,7 @@ def run(
     limits = container.NO_LIMITS if no_limits else None
     check_signal(output, info.channels, info, rate=rate)
     check_target(output)
+    check_not_itself(source, output)
     points = points or mesh_grid(output, info.shape, scale)
     if points is not None:
         scale = scale_for(info.shape, points, scale, crop)

@@ -52,6 +52,7 @@ def decode(
         raise OnnxError(f"{source} takes coordinates, as it was exported with --points: there is no grid to decode; export it without")
     check_signal(output, about.channels, about, rate=rate)
     check_target(output)
+    check_not_itself(source, output)
     points = points or mesh_grid(output, about.shape, scale)
     if points is not None:
         scale = scale_for(about.shape, points, scale, crop)
