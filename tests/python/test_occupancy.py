@@ -226,6 +226,26 @@ def test_grid_of_decode(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["a.doh", "p.doh"]
 
 
+def test_the_limits_hold_for_the_whole_of_a_mesh(tmp_path, monkeypatch):
+    """Which is decoded 32 layers at a time, and its weights as often."""
+    for module in ("trimesh", "skimage"):
+        pytest.importorskip(module)
+    from doh.cli import decode as command
+
+    source = random_file(tmp_path / "a.doh", shape=(9, 10, 12), channels=1, sample_type="u1", kind="occupancy")
+    for name in ("a.npy", "a.ply"):
+        assert "LIMIT_SAMPLES" in error_of(run("decode", source, "-o", tmp_path / name, "--grid", "4096"))
+    info = doh.read_info(source)
+    points, once = 36 * 40 * 48, -(-info.weights // info.latents) * info.latents
+    whole = once + points * (info.weights + 16 * info.depth * info.width)
+    words = ["decode", source, "-o", tmp_path / "a.ply", "--grid", "48"]
+    monkeypatch.setattr(command, "MAX_WORK", whole + once - 1)  # in two
+    assert error_of(run(*words)).endswith("; if you trust the file: --no-limits") and not (tmp_path / "a.ply").exists()
+    assert run(*words, "--no-limits").returncode == 0
+    monkeypatch.setattr(command, "MAX_WORK", whole + info.latents + info.weights)
+    assert run(*words).returncode == 0
+
+
 def test_a_large_field_is_drawn_smaller_unless_asked(tmp_path, monkeypatch):
     for module in ("trimesh", "skimage"):
         pytest.importorskip(module)

@@ -8,7 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from doh import container
+from doh import _core, container
 from doh.cli.report import check_not_itself, say
 from doh.errors import EncodeError
 from doh.files import check_target, read_bytes
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: A mesh is drawn from no more points along the longest side where nothing is asked for: at 512 it has millions of triangles, all of one size.
 MESH_GRID = 256
+#: Work that is done without being asked to lift the limit: the decoder's default (docs/format.md, section 11).
+MAX_WORK = 1 << 42
 #: Characters of a --scale.
 SCALE_LENGTH = 40
 
@@ -54,7 +56,7 @@ def run(
     cores = threads or all_cores()
     size = " x ".join(str(n) for n in (extent[::-1] if len(extent) == 2 else extent))
     if is_mesh(output):
-        vertices, triangles = write_mesh(output, data, info.shape, grid, cores, limits)
+        vertices, triangles = write_mesh(output, data, info, grid, cores, limits)
         print(f"{output}: {vertices:,} vertices, {triangles:,} triangles around {size} points")
         return
     samples = container.decode(data, grid=grid, offset=offset, extent=extent, limits=limits, threads=cores)
@@ -83,14 +85,16 @@ def scale_for(shape: tuple[int, ...], points: int, scale: str, crop: str | None)
     return str(Fraction(points, max(shape)))
 
 
-def write_mesh(output: Path, data: bytes, shape: tuple[int, ...], grid: tuple[int, ...], threads: int, limits: dict[str, int] | None) -> tuple[int, int]:
+def write_mesh(output: Path, data: bytes, info: container.Info, grid: tuple[int, ...], threads: int, limits: dict[str, int] | None) -> tuple[int, int]:
     """Writes the surface of occupancy on a grid, decoded as the surface needs it; the stored grid as a whole, because only that has a checksum.
 
     Returns the numbers of vertices and triangles. Raises DohError, EncodeError, FileError.
     """
     from doh.signals import meshes
 
-    whole = container.decode(data, limits=limits, threads=threads) if grid == shape else None
+    whole = container.decode(data, limits=limits, threads=threads) if grid == info.shape else None
+    if whole is None:
+        check_layers(data, info, grid, limits)
 
     def layers(first: int, last: int) -> np.ndarray:
         if whole is not None:
@@ -98,6 +102,18 @@ def write_mesh(output: Path, data: bytes, shape: tuple[int, ...], grid: tuple[in
         return container.decode(data, grid=grid, offset=(first, 0, 0), extent=(last - first, *grid[1:]), limits=limits, threads=threads)[..., 0]
 
     return meshes.write_surface(output, layers, (grid[0], grid[1], grid[2]))
+
+
+def check_layers(data: bytes, info: container.Info, grid: tuple[int, ...], limits: dict[str, int] | None) -> None:
+    """Holds the limits against the whole of a grid that is decoded some layers at a time: with the work of weights that are made anew each time, of a mosaic
+    at the most. Raises DohError."""
+    from doh.signals.surface import SLAB
+
+    weights = 16 * info.latents * info.weights if info.generator == "dense" else info.latents + info.weights
+    again = len(range(SLAB, grid[0], SLAB)) * weights
+    limits = {"max_work": MAX_WORK, **(limits or {})}
+    limits["max_work"] = max(1, limits["max_work"] - again)
+    _core.check_region(data, limits=limits, grid=grid, offset=(0, 0, 0), extent=grid)
 
 
 def sound_rate(output: Path, rate: int | None, shape: tuple[int, ...], grid: tuple[int, ...]) -> int | None:
