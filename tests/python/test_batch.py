@@ -288,6 +288,13 @@ def test_files_count_as_written_whether_or_not_anybody_reads_of_it(tmp_path, inp
     assert listed(tmp_path / "out") == ["a.doh", "b.doh", "c.doh"]
 
 
+def test_a_name_that_stdout_cannot_encode_stops_nothing(tmp_path, inputs):
+    strange = inputs[0].rename(tmp_path / os.fsdecode(b"bad\xff.png"))
+    done = run_alone("encode", strange, inputs[1], "-o", f"{tmp_path}/out/", *SETTINGS, env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"})
+    assert done.returncode == 0 and f"{tmp_path}/out/bad\\udcff.doh: " in done.stdout, done
+    assert listed(tmp_path / "out") == ["b.doh", os.fsdecode(b"bad\xff.doh")]
+
+
 def test_a_report_that_fails_is_no_failure_of_the_file(tmp_path, inputs, monkeypatch):
     def tell(output, *rest):
         raise MemoryError

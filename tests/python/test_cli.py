@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import QUICK, error_of, full_disk, random_file, run, run_alone, small_disk, without_modules
+from commands import QUICK, closed, error_of, full_disk, random_file, run, run_alone, small_disk, without_modules
 from PIL import Image
 
 import doh
@@ -199,6 +199,48 @@ def test_bad_targets_of_decode(tmp_path):
     result = run_alone("decode", source, "-o", tmp_path / "c.png", preexec_fn=small_disk)
     assert error_of(result) == f"doh: cannot write {tmp_path}/c.png: File too large"
     assert sorted(os.listdir(tmp_path)) == ["a.doh", "b.png", "out.png"]
+
+
+def test_names_that_stdout_cannot_encode(tmp_path):
+    source = random_file(tmp_path / os.fsdecode(b"bad\xff.doh"))
+    for encoding in ("utf-8:strict", "ascii", "ascii:surrogateescape"):
+        env = {**os.environ, "PYTHONIOENCODING": encoding}
+        assert run_alone("info", source, env=env).stdout.startswith(f"{tmp_path}/bad\\udcff.doh: .doh, version 1\n")
+        done = run_alone("decode", source, "-o", tmp_path / "日.npy", env=env)
+        assert done.returncode == 0 and "Traceback" not in done.stderr and done.stdout.endswith(": 36 x 24, 3 channels, u8\n")
+        assert error_of(run_alone("info", tmp_path / os.fsdecode(b"n\xff"), env=env)) == f"doh: cannot read {tmp_path}/n\\udcff: No such file or directory"
+
+
+@pytest.mark.parametrize("numbers", [(2,), (0, 2), (0, 1, 2)], ids=str)
+def test_what_goes_to_a_closed_stream_goes_nowhere(numbers, tmp_path):
+    source = random_file(tmp_path / "a.doh")
+
+    def close():
+        for number in numbers:
+            os.close(number)
+
+    done = run_alone("info", tmp_path / "none", preexec_fn=close)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
+    assert run_alone("info", "--nonsense", preexec_fn=close).returncode == 2
+    done = run_alone("decode", source, "-o", tmp_path / "a.npy", preexec_fn=close)
+    assert done.returncode == 0 and (done.stdout == "") == (1 in numbers) and np.array_equal(np.load(tmp_path / "a.npy"), doh.decode(source))
+
+
+@pytest.mark.parametrize("words", [["info"], ["info", "--json"], ["verify"], ["decode", "-o", "a.npy"], ["eval", "a.npy"], ["--version"]], ids=str)
+def test_results_that_nobody_can_have(words, tmp_path):
+    """A full disk is an error, which names what is full; a reader who has seen enough is none. Remarks and errors may be lost."""
+    source = random_file(tmp_path / "a.doh")
+    np.save(tmp_path / "a.npy", doh.decode(source))
+    command = [sys.executable, "-m", "doh.cli", words[0], *([] if words == ["--version"] else [str(source)]), *words[1:]]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path, timeout=60)
+        assert (done.returncode, done.stderr) == (1, "doh: cannot write to standard output: No space left on device\n")
+        assert subprocess.run(command, stdout=full, stderr=full, cwd=tmp_path, timeout=60).returncode == 1
+        assert subprocess.run(command, stdout=subprocess.DEVNULL, stderr=full, cwd=tmp_path, timeout=60).returncode == 0
+    nobody = closed()
+    done = subprocess.run(command, stdout=nobody, stderr=subprocess.PIPE, text=True, cwd=tmp_path, timeout=60)
+    os.close(nobody)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_decode_does_not_replace_its_source(tmp_path):

@@ -261,6 +261,19 @@ def test_a_file_is_written_whether_or_not_anybody_reads_of_it(streams, tmp_path,
     assert run("verify", tmp_path / "o.doh").returncode == 0 and sorted(os.listdir(tmp_path)) == ["o.doh", "photo.png"]
 
 
+@pytest.mark.parametrize("many", [False, True])
+def test_stderr_may_be_closed_or_full(many, tmp_path, photo):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    words = ["encode", photo, "-o", f"{folder}/" if many else folder / "photo.doh", *QUICK, "--latents", "40"]
+    with open("/dev/full", "wb") as full:
+        for options in ({"stderr": full}, {"stderr": None, "preexec_fn": partial(os.close, 2)}):
+            command = [sys.executable, "-m", "doh.cli", *map(str, words)]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=120, **options)
+            assert done.returncode == 0 and "dB decoded" in done.stdout and "fit" not in done.stdout
+            assert os.listdir(folder) == ["photo.doh"]
+
+
 # Progress
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from doh.cli.report import errors_in_one_line
+from doh.cli.report import errors_in_one_line, show
 
 app = typer.Typer(
     name="doh",
@@ -31,7 +32,8 @@ def _version(asked: bool) -> None:
     if asked:
         from doh import __version__
 
-        print(f"doh {__version__}")
+        with errors_in_one_line():
+            show(f"doh {__version__}", sys.stdout)
         raise typer.Exit()
 
 

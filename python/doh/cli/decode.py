@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from doh import _core, container
-from doh.cli.report import check_not_itself, say
+from doh.cli.report import check_not_itself, say, show
 from doh.errors import EncodeError
 from doh.files import check_target, read_bytes
 from doh.signals import check_signal, module_for, write_signal
@@ -57,11 +58,11 @@ def run(
     size = " x ".join(str(n) for n in (extent[::-1] if len(extent) == 2 else extent))
     if is_mesh(output):
         vertices, triangles = write_mesh(output, data, info, grid, cores, limits)
-        print(f"{output}: {vertices:,} vertices, {triangles:,} triangles around {size} points")
+        show(f"{output}: {vertices:,} vertices, {triangles:,} triangles around {size} points", sys.stdout)
         return
     samples = container.decode(data, grid=grid, offset=offset, extent=extent, limits=limits, threads=cores)
     write_signal(output, samples, info, rate=rate)
-    print(f"{output}: {size}, {info.channels} channel{'s' if info.channels > 1 else ''}, {info.sample_type}")
+    show(f"{output}: {size}, {info.channels} channel{'s' if info.channels > 1 else ''}, {info.sample_type}", sys.stdout)
 
 
 def is_mesh(output: Path) -> bool:

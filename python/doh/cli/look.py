@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 from math import isfinite, isinf
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from doh import container, metrics
 from doh.cli.decode import all_cores
-from doh.cli.report import fail, say
+from doh.cli.report import fail, say, show
 from doh.files import read_bytes
 from doh.model import TOP
 from doh.signals import module_for, read_signal
@@ -23,7 +24,7 @@ def show_info(source: Path, as_json: bool) -> None:
     """The header, as lines for people or as one JSON object."""
     info = container.read_info(read_bytes(source), container.NO_LIMITS)
     if as_json:
-        print(json.dumps({**asdict(info), "bpp": info.bpp}, indent=2))
+        show(json.dumps({**asdict(info), "bpp": info.bpp}, indent=2), sys.stdout)
         return
     size = " x ".join(str(n) for n in (info.shape[::-1] if len(info.shape) == 2 else info.shape))
     checksums = info.bytes - info.header_bytes - info.payload_bytes
@@ -41,15 +42,14 @@ def show_info(source: Path, as_json: bool) -> None:
         ("decoding", f"work of about {info.work:,} multiply-adds, {info.samples_bytes:,} bytes of samples"),
         ("checksums", f"file {info.file_crc:08x}, samples {info.samples_crc:08x} (CRC-32C)"),
     ]
-    print(f"{source}: .doh, version {info.version}")
-    for name, text in rows:
-        print(f"  {name:<10} {text}")
+    show("\n".join([f"{source}: .doh, version {info.version}", *(f"  {name:<10} {text}" for name, text in rows)]), sys.stdout)
 
 
 def verify(source: Path, threads: int | None, no_limits: bool = False) -> None:
     """Both checksums: of the bytes, and of the samples that this machine decodes."""
     info = container.verify(read_bytes(source), limits=container.NO_LIMITS if no_limits else None, threads=threads or all_cores())
-    print(f"{source}: good: the {info.bytes:,} bytes match their checksum {info.file_crc:08x}, the decoded samples theirs {info.samples_crc:08x}")
+    checksums = f"the {info.bytes:,} bytes match their checksum {info.file_crc:08x}, the decoded samples theirs {info.samples_crc:08x}"
+    show(f"{source}: good: {checksums}", sys.stdout)
 
 
 def evaluate(source: Path, reference: Path, as_json: bool, threads: int | None, points: int | None = None, no_limits: bool = False) -> None:
@@ -98,11 +98,11 @@ def evaluate(source: Path, reference: Path, as_json: bool, threads: int | None, 
         result["snr"] = _finite(metrics.snr(samples, signal.samples))
         result["lsd"] = metrics.log_spectral_distance(samples, signal.samples, top)
     if as_json:
-        print(json.dumps(result, indent=2))
+        show(json.dumps(result, indent=2), sys.stdout)
         return
     parts = [f"{info.bytes:,} bytes", f"{info.bpp:.4f} bpp", "identical" if result["identical"] else f"{psnr:.2f} dB"]
     parts += [text.format(result[key]) for key, text in _FIGURES.items() if result[key] is not None]
-    print(f"{source}: {', '.join(parts)}")
+    show(f"{source}: {', '.join(parts)}", sys.stdout)
 
 
 _FIGURES = {"ssim": "SSIM {:.4f}", "iou": "IoU {:.4f}", "chamfer": "Chamfer {:.5f}", "snr": "SNR {:.2f} dB", "lsd": "log-spectral distance {:.2f} dB"}

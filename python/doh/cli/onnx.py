@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from math import prod
 from pathlib import Path
 
 from doh import container
 from doh.cli.decode import all_cores, box, mesh_grid, scale_for, sound_rate
-from doh.cli.report import check_not_itself, say
+from doh.cli.report import check_not_itself, say, show
 from doh.errors import OnnxError
 from doh.export import describe, open_session, run_session
 from doh.export import export as write
@@ -29,9 +30,9 @@ def export(source: Path, output: Path, kind: str, points: bool, threads: int | N
     report = write(data, output, kind, points, threads or all_cores(), container.NO_LIMITS if no_limits else None)
     size = f"{output}: {kind}{' for points' if points else ''}, {report.bytes:,} bytes ({len(data):,} in the .doh)"
     if kind.startswith("exact"):
-        print(f"{size}; ONNX Runtime gives the decoder's samples at all {report.checked:,} points")
+        show(f"{size}; ONNX Runtime gives the decoder's samples at all {report.checked:,} points", sys.stdout)
     else:
-        print(f"{size}; {report.psnr:.2f} dB from the exact decode over {report.checked:,} points")
+        show(f"{size}; {report.psnr:.2f} dB from the exact decode over {report.checked:,} points", sys.stdout)
 
 
 def decode(
@@ -74,4 +75,4 @@ def decode(
     size = " x ".join(str(n) for n in (extent[::-1] if len(extent) == 2 else extent))
     distance = "" if about.psnr_to_exact is None else f", {about.psnr_to_exact:.2f} dB from the exact decode"
     how = "exact" if about.exact else about.kind + distance
-    print(f"{output}: {size}, {about.channels} channel{'s' if about.channels > 1 else ''}, {about.sample_type}; {provider}, {how}")
+    show(f"{output}: {size}, {about.channels} channel{'s' if about.channels > 1 else ''}, {about.sample_type}; {provider}, {how}", sys.stdout)

@@ -16,6 +16,7 @@ from typing import NoReturn, TextIO
 import typer
 
 from doh.errors import DohError, EncodeError, OnnxError
+from doh.files import FileError
 
 
 def say(message: str) -> None:
@@ -24,15 +25,15 @@ def say(message: str) -> None:
 
 
 def show(text: str, stream: TextIO) -> None:
-    """Prints lines at once. Where nobody reads them any more (`| head`, a terminal that was closed) the stream is given up, as what is done meanwhile does
-    not depend on it."""
+    """Prints lines at once. Where that fails the stream is given up, as what is done meanwhile does not depend on it: nobody reads of it any more (`| head`, a
+    terminal that was closed), or the disk is full. Raises FileError where results are lost to another cause than a reader's."""
     try:
         print(text, file=stream, flush=True)
     except OSError as error:
-        if error.errno not in (EPIPE, EIO):
-            raise
         with suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:  # ValueError: a stream that is no file
             os.dup2(nowhere.fileno(), stream.fileno())
+        if stream is sys.stdout and error.errno not in (EPIPE, EIO):
+            raise FileError(f"cannot write to standard output: {error.strerror or error}") from error
 
 
 @contextmanager
