@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -191,6 +192,19 @@ def test_resume_looks_whether_a_file_is_of_its_source_and_of_the_budget(tmp_path
         assert budget.returncode == 0 and said in budget.stderr, (size, budget)
     parts = [*words, "--set", "parts=2x2", "--latents", "200"]
     assert run("encode", inputs[0], "-o", f"{folder}/", *parts).returncode == 0 and "is complete" in run("encode", inputs[0], "-o", f"{folder}/", *parts).stderr
+
+
+def test_resume_does_not_decode_what_is_no_file_of_the_source(tmp_path, inputs, monkeypatch):
+    """A small file of a gigantic signal; and samples that do not match their checksum are still found."""
+    folder = tmp_path / "out"
+    assert run("encode", *inputs[:2], "-o", folder, *SETTINGS).returncode == 0
+    wanted = (folder / "a.doh").read_bytes()
+    (folder / "a.doh").write_bytes(container.pack_unsealed(dataclasses.replace(container.unpack(wanted), shape=(1 << 19, 1 << 19))))
+    (folder / "b.doh").write_bytes(container.pack_unsealed(dataclasses.replace(container.unpack(folder / "b.doh"), samples_crc=5)))
+    result = run("encode", *inputs[:2], "-o", folder, *SETTINGS, "--resume")
+    assert result.returncode == 0 and (folder / "a.doh").read_bytes() == wanted
+    said = "holds another signal (image 524288 x 524288 x 3 of u8, not image 20 x 28 x 3 of u8): it is encoded again"
+    assert f"doh: {folder}/a.doh {said}\n" in result.stderr and f"doh: {folder}/b.doh is not a complete file (BAD_SAMPLES: " in result.stderr
 
 
 @pytest.mark.parametrize("resume", [[], ["--resume"]], ids=str)

@@ -83,17 +83,24 @@ def make_folder(folder: Path) -> bool:
 def lacking(output: Path, signal: Signal, config: Config) -> str:
     """Why the file of an earlier run is not what encoding the signal with these settings would make; empty where nothing speaks against it.
 
-    What is looked at: whether the file is undamaged, the kind and the size of the signal, and the budget. Raises FileError.
+    What is looked at: whether the file is undamaged, the kind and the size of the signal, and the budget. It is decoded last: one of another signal might
+    take any time and memory. Raises FileError.
     """
     data = read_bytes(output)
     try:
-        info = container.verify(data, container.NO_LIMITS, config.cores)
+        info = container.read_info(data, container.NO_LIMITS)
     except DohError as error:
         return f"is not a complete file ({error})"
     found, wanted = (info.signal, info.sample_type, info.shape, info.channels), (signal.kind, signal.sample_type, signal.shape, signal.channels)
     if found != wanted:
         return f"holds another signal ({_in_words(*found)}, not {_in_words(*wanted)})"
-    return _off_budget(info, signal, config)
+    if off := _off_budget(info, signal, config):
+        return off
+    try:
+        container.verify(data, container.NO_LIMITS, config.cores)
+    except DohError as error:
+        return f"is not a complete file ({error})"
+    return ""
 
 
 def _in_words(kind: str, sample_type: str, shape: tuple[int, ...], channels: int) -> str:
