@@ -168,7 +168,36 @@ def test_version_and_usage():
         assert run(command, "--help").returncode == 0
 
 
+def test_threads_are_at_most_1024(tmp_path):
+    source = random_file(tmp_path / "a.doh")
+    for words in (["decode", source, "-o", tmp_path / "a.npy"], ["verify", source], ["eval", source, tmp_path / "a.npy"]):
+        assert run(*words, "--threads", "1024").returncode == 0
+        for many in ("0", "1025", "99999999999999999999"):
+            result = run(*words, "--threads", many)
+            assert result.returncode == 2 and "--threads" in result.stderr
+    for words in (["encode", "a.png", "-o", "a.doh"], ["export", source, "-o", "a.onnx"], ["decode", "a.onnx", "-o", "a.png"]):
+        assert run(*words, "--threads", "1025").returncode == 2
+
+
 # One clear line
+
+
+def test_an_empty_name_is_not_the_current_folder(tmp_path, photo, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    source = random_file(tmp_path / "photo.doh")
+    before = source.read_bytes()
+    for words, what in [
+        (["encode", photo, "-o", ""], "OUT"),
+        (["encode", photo, "", "-o", "o.doh"], "IN"),
+        (["encode", photo, "-o", "o.doh", "--config", ""], "--config"),
+        (["decode", source, "-o", ""], "OUT"),
+        (["decode", "", "-o", "o.png"], "IN"),
+        (["export", source, "-o", ""], "OUT"),
+        (["info", ""], "IN"),
+        (["eval", source, ""], "REFERENCE"),
+    ]:
+        assert error_of(run(*words)) == f"doh: the name of {what} is empty: give that of a file"
+    assert sorted(os.listdir()) == ["photo.doh", "photo.png"] and source.read_bytes() == before
 
 
 @pytest.mark.parametrize("command", ["info", "verify", "decode"])

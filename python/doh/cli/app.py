@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from doh.cli.report import errors_in_one_line, show
+from doh.cli.report import errors_in_one_line, fail, show
 
 app = typer.Typer(
     name="doh",
@@ -19,9 +20,21 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-DohFile = Annotated[Path, typer.Argument(metavar="IN.doh", help="A .doh file.", show_default=False)]
-Decodable = Annotated[Path, typer.Argument(metavar="IN", help="A .doh file, or an .onnx file that doh export wrote.", show_default=False)]
-Threads = Annotated[int | None, typer.Option(min=1, help="Threads to use. (default: all cores)", show_default=False)]
+
+def _path_of(what: str) -> Callable[[str], Path]:
+    """What reads the name of a file: an empty one, as of a variable that is not set, would be the current folder."""
+
+    def path(text: str) -> Path:
+        return Path(text or fail(f"the name of {what} is empty: give that of a file"))
+
+    return path
+
+
+DohFile = Annotated[Path, typer.Argument(parser=_path_of("IN"), metavar="IN.doh", help="A .doh file.", show_default=False)]
+Decodable = Annotated[
+    Path, typer.Argument(parser=_path_of("IN"), metavar="IN", help="A .doh file, or an .onnx file that doh export wrote.", show_default=False)
+]
+Threads = Annotated[int | None, typer.Option(min=1, max=1024, help="Threads to use. (default: all cores)", show_default=False)]
 NoLimits = Annotated[
     bool, typer.Option("--no-limits", help="Decode files of any size and work: for those that you trust, as they may take hours and all memory.")
 ]
@@ -46,7 +59,9 @@ def _all(version: Annotated[bool, typer.Option("--version", callback=_version, i
 def encode(
     sources: Annotated[
         list[Path],
-        typer.Argument(metavar="IN", help="Images (PNG, JPEG, WebP, TIFF, BMP), sounds, meshes, volumes, or .npy arrays.", show_default=False),
+        typer.Argument(
+            parser=_path_of("IN"), metavar="IN", help="Images (PNG, JPEG, WebP, TIFF, BMP), sounds, meshes, volumes, or .npy arrays.", show_default=False
+        ),
     ],
     output: Annotated[
         str, typer.Option("--output", "-o", metavar="OUT.doh|DIR/", help="The file to write; a folder for DIR/<name of IN>.doh.", show_default=False)
@@ -57,7 +72,7 @@ def encode(
     preset: Annotated[
         str | None, typer.Option(help="fast, balanced or best; paper, coin, mlp8 and inric are others' methods. (default: balanced)", show_default=False)
     ] = None,
-    config: Annotated[Path | None, typer.Option(metavar="FILE.toml", help="Settings from a file.", show_default=False)] = None,
+    config: Annotated[Path | None, typer.Option(parser=_path_of("--config"), metavar="FILE.toml", help="Settings from a file.", show_default=False)] = None,
     seconds: Annotated[
         float | None,
         typer.Option("--time", metavar="SECONDS", help="Be done in this time, for each IN, with as many steps as that allows.", show_default=False),
@@ -91,7 +106,14 @@ def decode(
     source: Decodable,
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", metavar="OUT", help="The file to write; the extension says how: .png, .wav, .ply, .npy ...", show_default=False),
+        typer.Option(
+            "--output",
+            "-o",
+            parser=_path_of("OUT"),
+            metavar="OUT",
+            help="The file to write; the extension says how: .png, .wav, .ply, .npy ...",
+            show_default=False,
+        ),
     ],
     scale: Annotated[str, typer.Option(metavar="S", help="Zoom: a number or a fraction such as 3/2.")] = "1",
     crop: Annotated[str | None, typer.Option(metavar="X,Y,W,H", help="Only this box, in pixels before the zoom.", show_default=False)] = None,
@@ -126,7 +148,7 @@ def decode(
 @app.command()
 def export(
     source: DohFile,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT.onnx", help="The file to write.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", parser=_path_of("OUT"), metavar="OUT.onnx", help="The file to write.", show_default=False)],
     kind: Annotated[str, typer.Option(help="exact, exact-baked, f32 or f16.")] = "exact",
     points: Annotated[bool, typer.Option("--points", help="Coordinates go in and samples come out, instead of a grid.")] = False,
     threads: Threads = None,
@@ -162,7 +184,7 @@ def verify(source: DohFile, threads: Threads = None, no_limits: NoLimits = False
 @app.command(name="eval")
 def evaluate(
     source: DohFile,
-    reference: Annotated[Path, typer.Argument(metavar="REFERENCE", help="The original.", show_default=False)],
+    reference: Annotated[Path, typer.Argument(parser=_path_of("REFERENCE"), metavar="REFERENCE", help="The original.", show_default=False)],
     grid: Annotated[int | None, typer.Option(min=2, max=1024, help="With a mesh: points a side. (default: as stored)", show_default=False)] = None,
     as_json: Json = False,
     threads: Threads = None,

@@ -35,6 +35,8 @@ def run(
 
     `options` holds the configuration's keys that have an option of their own, `reading` what read_signal() is told; None and False = not given.
     """
+    if not output:  # which would be the current folder
+        raise EncodeError("the name of OUT is empty: give that of a file")
     reading = {key: value for key, value in reading.items() if value}
     choice = choose(preset, config, settings, options)
     folder = output.endswith(tuple(filter(None, (os.sep, os.altsep)))) or Path(output).is_dir()
