@@ -169,6 +169,22 @@ def test_a_fresh_start_does_not_lose_the_state_of_an_interrupted_run(tmp_path, p
     assert sorted(os.listdir(tmp_path)) == ["o.doh", "o.doh.ckpt.old2", "photo.png"]
 
 
+def test_the_state_lies_beside_the_file_that_is_written(tmp_path, photo):
+    """Not beside a link to it, such as /dev/stdout; nowhere for a pipe."""
+    (tmp_path / "real").mkdir()
+    link = tmp_path / "link.doh"
+    link.symlink_to(tmp_path / "real" / "o.doh")
+    with ctrl_c_after(11):
+        assert run("encode", photo, "-o", link, *QUICK, "--latents", "60").returncode == 130
+    assert os.listdir(tmp_path / "real") == ["o.doh.ckpt"] and sorted(os.listdir(tmp_path)) == ["link.doh", "photo.png", "real"]
+    resumed = run("encode", photo, "-o", link, *QUICK, "--latents", "60", "--resume")
+    assert resumed.returncode == 0 and "there is no" not in resumed.stderr and os.listdir(tmp_path / "real") == ["o.doh"]
+    script = "import sys; from pathlib import Path; from doh.cli.output import state_of; sys.stderr.write(str(state_of(Path('/dev/stdout'))))"
+    with open(tmp_path / "f.doh", "wb") as file:
+        for stdout, where in ((file, f"{tmp_path}/f.doh.ckpt"), (subprocess.PIPE, "None"), (subprocess.DEVNULL, "None")):
+            assert subprocess.run([sys.executable, "-c", script], stdout=stdout, stderr=subprocess.PIPE, text=True, check=True).stderr == where
+
+
 def test_a_state_that_is_not_of_this_run_is_not_said_to_be(tmp_path, photo, monkeypatch):
     def read(*_, **__):
         raise KeyboardInterrupt

@@ -58,7 +58,7 @@ def run_one(source: Path, output: Path, choice: Config, resume: bool, reading: d
     check_output(source, output)
     state = state_of(output)
     if resume and not (state and state.path.exists()):
-        say(f"there is no {output}.ckpt to resume from: starting at the beginning")
+        say(f"there is no {state or f'{output}.ckpt'} to resume from: starting at the beginning")
     started, signals = time.monotonic(), []
 
     def read() -> Signal:

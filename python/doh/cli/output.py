@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from doh.cli.report import check_not_itself, say
@@ -19,8 +20,10 @@ def check_output(source: Path, output: Path) -> None:
 
 
 def state_of(output: Path) -> StateFile | None:
-    """Where the state of its training is kept, OUT.doh.ckpt; none beside a device."""
-    return StateFile(f"{output}.ckpt") if output.is_file() or not output.exists() else None
+    """Where the state of its training is kept, OUT.doh.ckpt; beside the file itself where OUT is a link to it, as /dev/stdout may be; none beside a device."""
+    if output.exists() and not output.is_file():
+        return None
+    return StateFile(f"{os.path.realpath(output) if output.is_symlink() else output}.ckpt")
 
 
 def clear(state: StateFile | None) -> None:
