@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from importlib import resources
 from os import PathLike
 from pathlib import Path
+from reprlib import repr as shortened
 from typing import Any
 
 from doh.errors import EncodeError
@@ -232,7 +233,7 @@ def _typed(key: str, kind: str, value: Any) -> Any:
     if good and isinstance(value, int) and value.bit_length() > 1000:  # no float, and in the end no message, holds it
         raise EncodeError(f"{key} must be {_WORDS[kind]} of at most 300 digits")
     if not good or (kind == "float" and not math.isfinite(value)):
-        raise EncodeError(f"{key} must be {_WORDS[kind]}, not {value!r}")
+        raise EncodeError(f"{key} must be {_WORDS[kind]}, not {shortened(value)}")
     return float(value) if kind == "float" else value
 
 
@@ -244,5 +245,9 @@ def _nearest(key: str, known: Iterable[str]) -> str:
 def _parse(text: str, name: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except tomllib.TOMLDecodeError as error:
         raise EncodeError(f"{name}: {error}") from error
+    except ValueError as error:  # by int(): the parser passes it on
+        raise EncodeError(f"{name}: a number has more digits than Python reads") from error
+    except RecursionError:
+        raise EncodeError(f"{name}: brackets are nested too deeply") from None

@@ -96,6 +96,27 @@ def test_toml(tmp_path):
             Config.from_toml(path)
 
 
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("9" * 5000, "mine.toml: a number has more digits than Python reads"),
+        ("[" * 100000, "mine.toml: brackets are nested too deeply"),
+        ("{a=" * 100000, "mine.toml: brackets are nested too deeply"),
+        ("[" * 300 + "]" * 300, "steps must be a whole number, not [[[[[[[...]]]]]]]"),
+    ],
+    ids=["digits", "arrays", "tables", "array"],
+)
+def test_toml_that_is_too_much(tmp_path, text, message):
+    path = tmp_path / "mine.toml"
+    path.write_text(f"steps={text}")
+    with pytest.raises(EncodeError) as caught:
+        Config.from_toml(path)
+    assert str(caught.value).endswith(message)
+    path.write_text(f"steps{'.a' * 5000}=1")
+    with pytest.raises(EncodeError, match="steps must be a whole number, not .'a': .'a'"):
+        Config.from_toml(path)
+
+
 def test_no_torch():
     import subprocess
     import sys
