@@ -113,7 +113,7 @@ def test_toml_that_is_too_much(tmp_path, text, message):
         Config.from_toml(path)
     assert str(caught.value).endswith(message)
     path.write_text(f"steps{'.a' * 5000}=1")
-    with pytest.raises(EncodeError, match="steps must be a whole number, not .'a': .'a'"):
+    with pytest.raises(EncodeError, match=r"steps must be a whole number, not \{'a': \{'a'"):
         Config.from_toml(path)
 
 
