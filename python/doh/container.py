@@ -94,7 +94,8 @@ def decode(
     or a fraction such as "3/2". `crop` = (offsets..., extents...) in points of the stored grid, slowest dimension first, is zoomed
     along. Instead of these, `grid`, `offset` and `extent` give any box of any grid exactly (docs/format.md, section 7). The cost is
     in proportion to the box, and that of making the weights, whatever the box. Ctrl-C ends it at any time.
-    Raises DohError (BAD_ARGUMENT: a box that is not in its grid), OSError; ValueError for a crop outside the signal and for what are no whole numbers.
+    Raises DohError (BAD_ARGUMENT: a box that is not in its grid), OSError; ValueError for a scale that is none, a crop outside the signal, and what are no
+    whole numbers.
     """
     data = load(source)
     info = read_info(data, {**(limits or {}), **NO_LIMITS})
@@ -102,7 +103,7 @@ def decode(
         if offset is not None or extent is not None:
             raise ValueError("offset and extent go with grid; use crop for a box of the stored grid")
         grid, offset, extent = zoomed_box(info.shape, scale, crop)
-    elif crop is not None or Fraction(scale) != 1:
+    elif crop is not None or factor_of(scale) != 1:
         raise ValueError("give either grid, offset and extent, or scale and crop")
     grid = whole_numbers("grid", grid)
     offset = whole_numbers("offset", offset) if offset is not None else (0,) * len(grid)
@@ -126,16 +127,23 @@ def whole_numbers(name: str, numbers: Sequence[int]) -> tuple[int, ...]:
     return whole
 
 
+def factor_of(scale: float | Fraction | str) -> Fraction:
+    """The zoom that is meant; numpy's numbers are taken as Python's, as products with them wrap around. Raises ValueError for what is none."""
+    plain = scale.item() if isinstance(scale, np.generic) else scale
+    try:
+        factor = Fraction(plain) if not isinstance(plain, float) else Fraction(plain).limit_denominator(1 << 20)
+    except (TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
+        raise ValueError(f"scale must be a positive number or fraction, not {scale!r}") from error
+    if factor <= 0:
+        raise ValueError(f"scale must be positive, not {scale!r}")
+    return factor
+
+
 def zoomed_box(
     shape: tuple[int, ...], scale: float | Fraction | str = 1, crop: Sequence[int] | None = None
 ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
     """(grid, offset, extent) for a zoom of the whole signal by `scale` and a crop given in points of the stored grid. Raises ValueError."""
-    try:
-        factor = Fraction(scale) if not isinstance(scale, float) else Fraction(scale).limit_denominator(1 << 20)
-    except (ValueError, ZeroDivisionError, OverflowError) as error:
-        raise ValueError(f"scale must be a positive number or fraction, not {scale!r}") from error
-    if factor <= 0:
-        raise ValueError(f"scale must be positive, not {scale!r}")
+    factor = factor_of(scale)
 
     def place(x: int) -> int:
         return floor(x * factor + Fraction(1, 2))

@@ -98,6 +98,14 @@ def test_zoom_and_crop_are_boxes_of_the_whole_zoomed_decode(scale, crop, shape):
     assert np.array_equal(samples, whole[tuple(slice(o, o + e) for o, e in zip(offset, extent))]) and whole.shape[:2] == grid
 
 
+@pytest.mark.parametrize("number", [np.uint8, np.int8, np.uint16, np.int64, np.float16, np.float32, np.float64], ids=lambda number: number.__name__)
+def test_a_scale_may_be_a_number_of_numpy(number):
+    """With one of few bits the sizes would wrap around: 31 * 16 does not fit into 8."""
+    data = (VECTORS / "valid" / "image-prime-31x29.doh").read_bytes()
+    assert np.array_equal(doh.decode(data, scale=number(16)), doh.decode(data, scale=16))
+    assert np.array_equal(doh.decode(data, grid=(5, 5), scale=number(1)), doh.decode(data, grid=(5, 5)))
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -105,11 +113,21 @@ def test_zoom_and_crop_are_boxes_of_the_whole_zoomed_decode(scale, crop, shape):
         {"scale": -1},
         {"scale": "x"},
         {"scale": float("nan")},
+        {"scale": None},
+        {"scale": (2, 2)},
+        {"scale": np.array([2, 2])},
+        {"scale": np.float32("nan")},
+        {"scale": np.uint8(0)},
+        {"scale": 1j},
         {"crop": (0, 0, 32, 1)},
         {"crop": (0, 0, 1)},
         {"crop": (-1, 0, 1, 1)},
         {"offset": (0, 0)},
         {"grid": (3, 3), "scale": 2},
+        {"grid": (3, 3), "scale": "1/0"},
+        {"grid": (3, 3), "scale": "x"},
+        {"grid": (3, 3), "scale": None},
+        {"grid": (3, 3), "scale": (1, 1)},
     ],
 )
 def test_senseless_requests_are_value_errors(arguments):
