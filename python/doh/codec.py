@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from doh.config import Config
+from doh.config import RATES, Config
 from doh.errors import EncodeError
 from doh.signal import Signal
 
@@ -61,7 +61,7 @@ def encode(
     started = time.monotonic()
     signal = signal_of(source() if callable(source) else source)
     changes = {"latents": latents, "bpp": bpp, "bytes": bytes, "seed": seed, "device": device, "threads": threads}
-    settings = _settings(config or Config.from_preset(preset), changes, overrides)
+    settings = _settings(preset, config, changes, overrides)
     _need_torch()
     from doh.train.engine import device_of
     from doh.train.fit import Training
@@ -113,7 +113,7 @@ def encode_many(
     """
     todo = list(sources)
     changes = {"latents": latents, "bpp": bpp, "bytes": bytes, "seed": seed, "device": device, "threads": threads}
-    settings = _settings(config or Config.from_preset(preset), changes, overrides)
+    settings = _settings(preset, config, changes, overrides)
     paths = [None] * len(todo) if checkpoints is None else list(checkpoints)
     if len(paths) != len(todo):
         raise EncodeError(f"{len(paths)} checkpoints for {len(todo)} signals: give one, or None, for each")
@@ -165,8 +165,16 @@ def encode_many(
     return results
 
 
-def _settings(config: Config, changes: dict[str, Any], overrides: dict[str, Any]) -> Config:
-    return config.replace(**{key: value for key, value in changes.items() if value is not None}, **overrides)
+def _settings(preset: str, config: Config | None, changes: dict[str, Any], overrides: dict[str, Any]) -> Config:
+    """`config`, or else the preset, with changes that are not None. Raises EncodeError."""
+    if config is not None and not isinstance(config, Config):
+        raise EncodeError(f"config is a doh.Config, not a {type(config).__name__}: name a preset by preset=, and single settings by their names")
+    given = {key: value for key, value in changes.items() if value is not None}
+    settings = (config or Config.from_preset(preset)).replace(**given, **overrides)
+    for key in RATES:
+        if key in given and not getattr(settings, key):  # of a Config 0 means that there is no such budget
+            raise EncodeError(f"{key} must be more than 0: leave it out for a file of the usual size")
+    return settings
 
 
 def _need_torch() -> None:

@@ -16,6 +16,8 @@ from pathlib import Path
 from reprlib import repr as shortened
 from typing import Any
 
+import numpy as np
+
 from doh.errors import EncodeError
 
 if sys.version_info >= (3, 11):
@@ -118,7 +120,7 @@ class Config:
     def from_preset(cls, name: str) -> Config:
         """A preset by name, one of PRESETS."""
         if name not in PRESETS:
-            raise EncodeError(f"unknown preset {name!r}{_nearest(name, PRESETS)}; there are {', '.join(PRESETS)}")
+            raise EncodeError(f"unknown preset {name!r}{_nearest(str(name), PRESETS)}; there are {', '.join(PRESETS)}")
         text = (resources.files("doh") / "presets" / f"{name}.toml").read_text(encoding="utf-8")
         return cls().replace(**_parse(text, f"preset {name}"))
 
@@ -228,7 +230,8 @@ _RANGES = {
 
 
 def _typed(key: str, kind: str, value: Any) -> Any:
-    """The value as the key's type: whole numbers serve as numbers, nothing else is converted."""
+    """The value as the key's type: whole numbers serve as numbers, numpy's as Python's, nothing else is converted."""
+    value = value.item() if isinstance(value, np.generic) else value
     good = isinstance(value, _TYPES[kind]) and not isinstance(value, bool)
     if good and isinstance(value, int) and value.bit_length() > 1000:  # no float, and in the end no message, holds it
         raise EncodeError(f"{key} must be {_WORDS[kind]} of at most 300 digits")

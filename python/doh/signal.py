@@ -14,7 +14,8 @@ from doh.model import DTYPE, SAMPLE_TYPES, SIGNALS
 class Signal:
     """Samples of shape (*shape, channels), in the sample type's dtype; u1 is uint8 holding 0 and 1.
 
-    Raises EncodeError for an unknown kind or sample type, a wrong dtype, no samples, or more than 4 dimensions or 32 channels.
+    Raises EncodeError for an unknown kind or sample type, what is no array or a masked one, a wrong dtype, no samples, or more than 4 dimensions or 32
+    channels.
     """
 
     samples: np.ndarray
@@ -26,6 +27,10 @@ class Signal:
             raise EncodeError(f"unknown signal kind {self.kind!r}; one of {', '.join(SIGNALS)}")
         if self.sample_type not in SAMPLE_TYPES:
             raise EncodeError(f"unknown sample type {self.sample_type!r}; one of {', '.join(SAMPLE_TYPES)}")
+        if not isinstance(self.samples, np.ndarray):
+            raise EncodeError(f"samples are an array of numpy, not a {type(self.samples).__name__}: numpy.asarray may make one of it")
+        if isinstance(self.samples, np.ma.MaskedArray):
+            raise EncodeError("samples cannot be masked: fill what is masked first (its method filled)")
         if self.samples.dtype != DTYPE[self.sample_type]:
             raise EncodeError(f"samples of type {self.sample_type} must be {np.dtype(DTYPE[self.sample_type])}, not {self.samples.dtype}")
         if not 2 <= self.samples.ndim <= 5:

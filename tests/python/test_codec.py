@@ -55,6 +55,16 @@ def test_other_shapes_are_refused(shape):
 def test_other_sources_are_refused(bad):
     with pytest.raises(EncodeError):
         doh.encode(bad, **QUICK)
+    with pytest.raises(EncodeError):
+        Signal(bad)
+
+
+def test_a_mask_is_not_ignored():
+    masked = np.ma.masked_greater(IMAGE, 99)
+    for encode in (lambda: doh.encode(masked, **QUICK), lambda: Signal(masked)):
+        with pytest.raises(EncodeError, match="samples cannot be masked: fill what is masked first"):
+            encode()
+    assert doh.encode(masked.filled(0), **QUICK) == doh.encode(np.where(IMAGE > 99, 0, IMAGE).astype(np.uint8), **QUICK)
 
 
 def test_settings_by_name():
@@ -65,6 +75,17 @@ def test_settings_by_name():
         doh.encode(IMAGE, bpp=1.0, **QUICK)
     with pytest.raises(EncodeError, match="unknown preset"):
         doh.encode(IMAGE, preset="fastest", **QUICK)
+    for bad in ({}, "fast", doh.Config):
+        with pytest.raises(EncodeError, match=r"config is a doh\.Config, not a (dict|str|type): name a preset by preset="):
+            doh.encode(IMAGE, config=bad, **QUICK)
+        with pytest.raises(EncodeError, match=r"config is a doh\.Config"):
+            doh.encode_many([IMAGE], config=bad, **QUICK)
+    for rate in ("bytes", "bpp", "latents"):
+        for nothing in (0, np.int64(0)):
+            with pytest.raises(EncodeError, match=f"{rate} must be more than 0: leave it out"):
+                doh.encode(IMAGE, **{rate: nothing})
+    with pytest.raises(EncodeError, match="unknown preset None"):
+        doh.encode(IMAGE, preset=None)
     assert doh.encode(IMAGE, config=doh.Config(**QUICK), seed=4) == doh.encode(IMAGE, config=doh.Config(**QUICK, seed=4), preset="nothing")
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import doh.config
@@ -64,6 +65,15 @@ def test_bad_assignments_name_the_key(text, message):
 def test_wrong_types_are_refused(value):
     with pytest.raises(EncodeError, match="steps must be a whole number"):
         Config(steps=value)
+
+
+def test_numbers_of_numpy_are_taken_as_pythons():
+    c = Config(bytes=np.int64(200), seed=np.uint64((1 << 64) - 1), omega=np.float32(0.5), warmup=np.float64(0.25), batch=np.uint8(200))
+    assert c == Config(bytes=200, seed=(1 << 64) - 1, omega=0.5, warmup=0.25, batch=200)
+    assert [type(value) for value in (c.bytes, c.seed, c.omega, c.warmup)] == [int, int, float, float]
+    for bad in (np.True_, np.float64(2), np.str_("2"), np.array([2, 3])):
+        with pytest.raises(EncodeError, match="steps must be a whole number"):
+            Config(steps=bad)
 
 
 @pytest.mark.parametrize("value", [10**400, -(10**400), 10**5000], ids=["400", "-400", "5000"])
