@@ -43,9 +43,9 @@ def check_target(path: str | os.PathLike[str]) -> None:
     if folder:
         raise FileError(f"cannot write {path}: it is a folder")
     if not target.parent.is_dir():
-        raise FileError(f"cannot write {path}: the folder {path.parent} does not exist")
+        raise FileError(f"cannot write {path}: the folder {_folder_of(path)} does not exist")
     if not os.access(target.parent, os.W_OK):
-        raise FileError(f"cannot write {path}: the folder {path.parent} is not writable")
+        raise FileError(f"cannot write {path}: the folder {_folder_of(path)} is not writable")
 
 
 def write_atomic(path: str | os.PathLike[str], data: bytes | memoryview) -> None:
@@ -62,9 +62,14 @@ def write_atomic(path: str | os.PathLike[str], data: bytes | memoryview) -> None
             return
         _replace(Path(os.path.realpath(path)), data)
     except OSError as error:
-        parent = Path(path).parent
+        parent = _folder_of(Path(path))
         cause = f"the folder {parent} does not exist" if isinstance(error, FileNotFoundError) and not parent.is_dir() else _cause(error)
         raise FileError(f"cannot write {path}: {cause}") from error
+
+
+def _folder_of(path: Path) -> Path:
+    """Where the file lies: as given, or, of a link, where that points to."""
+    return Path(os.path.realpath(path)).parent if os.path.islink(path) else path.parent
 
 
 def _is_device(path: Path) -> bool:

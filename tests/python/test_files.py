@@ -99,6 +99,11 @@ def test_devices_are_written_straight():
 def test_bad_targets(tmp_path, ask):
     with pytest.raises(files.FileError, match=r"the folder .*none does not exist"):
         ask(tmp_path / "none" / "a.doh")
+    link = tmp_path / "link.doh"
+    link.symlink_to(tmp_path / "gone" / "a.doh")
+    with pytest.raises(files.FileError, match=r"^cannot write .*link\.doh: the folder .*gone does not exist$"):
+        ask(link)
+    link.unlink()
     with pytest.raises(files.FileError, match="it is a folder"):
         ask(tmp_path)
     with pytest.raises(files.FileError, match="File name too long"):
