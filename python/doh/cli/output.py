@@ -21,9 +21,9 @@ def check_output(source: Path, output: Path) -> None:
 
 def state_of(output: Path) -> StateFile | None:
     """Where the state of its training is kept, OUT.doh.ckpt; beside the file itself where OUT is a link to it, as /dev/stdout may be; none beside a device."""
-    if output.exists() and not output.is_file():
+    if os.path.exists(output) and not os.path.isfile(output):
         return None
-    return StateFile(f"{os.path.realpath(output) if output.is_symlink() else output}.ckpt")
+    return StateFile(f"{os.path.realpath(output) if os.path.islink(output) else output}.ckpt")
 
 
 def clear(state: StateFile | None) -> None:
