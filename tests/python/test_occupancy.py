@@ -219,6 +219,7 @@ def test_grid_of_decode(tmp_path):
     source = random_file(tmp_path / "a.doh", shape=(6, 6, 6), channels=1, sample_type="u1", kind="occupancy")
     picture = random_file(tmp_path / "p.doh")
     assert "give one of them" in error_of(run("decode", source, "-o", tmp_path / "a.npy", "--grid", "9", "--scale", "2"))
+    assert "give one of them" in error_of(run("decode", source, "-o", tmp_path / "a.npy", "--grid", "9", "--scale", "1"))
     assert "--grid is for occupancy and volumes; this signal has 2 dimensions" in error_of(run("decode", picture, "-o", tmp_path / "a.png", "--grid", "9"))
     assert "'rate' has no meaning for .npy files" in error_of(run("decode", source, "-o", tmp_path / "a.npy", "--rate", "9"))
     pytest.importorskip("trimesh")
@@ -257,6 +258,10 @@ def test_a_large_field_is_drawn_smaller_unless_asked(tmp_path, monkeypatch):
     assert "around 8 x 8 x 8 points" in result.stdout and result.stderr.endswith("drawn from 8 of 16 stored points a side; all of them with --grid 16\n")
     result = run("decode", source, "-o", tmp_path / "a.stl", "--grid", "16")
     assert "around 16 x 16 x 16 points" in result.stdout and result.stderr == ""
+    for scale in ("1", "1.0"):
+        result = run("decode", source, "-o", tmp_path / "a.stl", "--scale", scale)
+        assert "around 16 x 16 x 16 points" in result.stdout and result.stderr == ""
+    assert error_of(run("decode", source, "-o", tmp_path / "b.stl", "--crop", "0,0,1,1")) == "doh: --crop is for images; this signal has 3 dimensions"
     data = bytearray(source.read_bytes())
     data[-8] ^= 1  # of samples_crc, which a decode of the whole checks
     data[-4:] = doh._core.crc32c(bytes(data[:-4])).to_bytes(4, "little")

@@ -115,7 +115,7 @@ def decode(
             show_default=False,
         ),
     ],
-    scale: Annotated[str, typer.Option(metavar="S", help="Zoom: a number or a fraction such as 3/2.")] = "1",
+    scale: Annotated[str | None, typer.Option(metavar="S", help="Zoom: a number or a fraction such as 3/2. (default: 1)", show_default=False)] = None,
     crop: Annotated[str | None, typer.Option(metavar="X,Y,W,H", help="Only this box, in pixels before the zoom.", show_default=False)] = None,
     grid: Annotated[
         int | None,

@@ -29,7 +29,7 @@ SCALE_LENGTH = 40
 def run(
     source: Path,
     output: Path,
-    scale: str,
+    scale: str | None,
     crop: str | None,
     threads: int | None,
     points: int | None = None,
@@ -48,7 +48,7 @@ def run(
     check_signal(output, info.channels, info, rate=rate)
     check_target(output)
     check_not_itself(source, output)
-    points = points or mesh_grid(output, info.shape, scale)
+    points = points or mesh_grid(output, info.shape, scale, crop)
     if points is not None:
         scale = scale_for(info.shape, points, scale, crop)
     grid, offset, extent = box(info.shape, scale, crop)
@@ -69,19 +69,19 @@ def is_mesh(output: Path) -> bool:
     return module_for(output).__name__ == "doh.signals.meshes"
 
 
-def mesh_grid(output: Path, shape: tuple[int, ...], scale: str) -> int | None:
-    """The points along the longest side of which a mesh is drawn where nothing is asked for, said aloud; None: as many as are stored."""
-    if not is_mesh(output) or scale != "1" or max(shape) <= MESH_GRID:
+def mesh_grid(output: Path, shape: tuple[int, ...], scale: str | None, crop: str | None) -> int | None:
+    """The points along the longest side of which a mesh is drawn where nothing is asked for, said aloud; None: what is asked for, or as many as are stored."""
+    if not is_mesh(output) or scale is not None or crop is not None or max(shape) <= MESH_GRID:
         return None
     say(f"the mesh is drawn from {MESH_GRID} of {max(shape)} stored points a side; all of them with --grid {max(shape)}")
     return MESH_GRID
 
 
-def scale_for(shape: tuple[int, ...], points: int, scale: str, crop: str | None) -> str:
+def scale_for(shape: tuple[int, ...], points: int, scale: str | None, crop: str | None) -> str:
     """The --scale with which the longest dimension gets so many points. Raises EncodeError where that is not for this signal."""
     if len(shape) != 3:
         raise EncodeError(f"--grid is for occupancy and volumes; this signal has {len(shape)} dimension{'s' if len(shape) > 1 else ''}: use --scale")
-    if scale != "1" or crop is not None:
+    if scale is not None or crop is not None:
         raise EncodeError("--grid says how many points to decode, as --scale and --crop do: give one of them")
     return str(Fraction(points, max(shape)))
 
@@ -129,9 +129,10 @@ def sound_rate(output: Path, rate: int | None, shape: tuple[int, ...], grid: tup
     return round(Fraction(rate * grid[0], shape[0]))
 
 
-def box(shape: tuple[int, ...], scale: str, crop: str | None) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+def box(shape: tuple[int, ...], scale: str | None, crop: str | None) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
     """(grid, offset, extent) that the two options ask for. Raises EncodeError, in the words of the options."""
     region = None
+    scale = "1" if scale is None else scale
     if crop is not None:
         if len(shape) != 2:
             raise EncodeError(f"--crop is for images; this signal has {len(shape)} dimension{'s' if len(shape) > 1 else ''}")

@@ -38,7 +38,7 @@ def export(source: Path, output: Path, kind: str, points: bool, threads: int | N
 def decode(
     source: Path,
     output: Path,
-    scale: str,
+    scale: str | None,
     crop: str | None,
     threads: int | None,
     points: int | None,
@@ -54,7 +54,7 @@ def decode(
     check_signal(output, about.channels, about, rate=rate)
     check_target(output)
     check_not_itself(source, output)
-    points = points or mesh_grid(output, about.shape, scale)
+    points = points or mesh_grid(output, about.shape, scale, crop)
     if points is not None:
         scale = scale_for(about.shape, points, scale, crop)
     grid, offset, extent = box(about.shape, scale, crop)
