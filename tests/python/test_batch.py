@@ -309,6 +309,11 @@ def test_a_name_that_stdout_cannot_encode_stops_nothing(tmp_path, inputs):
     assert listed(tmp_path / "out") == ["b.doh", os.fsdecode(b"bad\xff.doh")]
 
 
+def test_a_name_that_is_too_long_stops_no_other(tmp_path, inputs):
+    result = run("encode", tmp_path / ("a" * 253), inputs[1], "-o", tmp_path / "out", *SETTINGS)
+    assert result.returncode == 1 and listed(tmp_path / "out") == ["b.doh"] and "a.doh: File name too long\n" in result.stderr
+
+
 def test_a_report_that_fails_is_no_failure_of_the_file(tmp_path, inputs, monkeypatch):
     def tell(output, *rest):
         raise MemoryError
