@@ -171,9 +171,9 @@ def _settings(preset: str, config: Config | None, changes: dict[str, Any], overr
         raise EncodeError(f"config is a doh.Config, not a {type(config).__name__}: name a preset by preset=, and single settings by their names")
     given = {key: value for key, value in changes.items() if value is not None}
     settings = (config or Config.from_preset(preset)).replace(**given, **overrides)
-    for key in RATES:
-        if key in given and not getattr(settings, key):  # of a Config 0 means that there is no such budget
-            raise EncodeError(f"{key} must be more than 0: leave it out for a file of the usual size")
+    rates = [key for key in RATES if key in given and not (key == "latents" and settings.generator == "plain")]  # which has none to be given
+    if rates and not any(getattr(settings, key) for key in RATES):  # beside another one a 0 means "not this one"
+        raise EncodeError(f"{rates[0]} must be more than 0: leave it out for a file of the usual size")
     return settings
 
 

@@ -84,6 +84,7 @@ def test_settings_by_name():
         for nothing in (0, np.int64(0)):
             with pytest.raises(EncodeError, match=f"{rate} must be more than 0: leave it out"):
                 doh.encode(IMAGE, **{rate: nothing})
+    assert len(doh.encode(IMAGE, bytes=200, **(QUICK | {"latents": 0}))) <= 200
     with pytest.raises(EncodeError, match="unknown preset None"):
         doh.encode(IMAGE, preset=None)
     assert doh.encode(IMAGE, config=doh.Config(**QUICK), seed=4) == doh.encode(IMAGE, config=doh.Config(**QUICK, seed=4), preset="nothing")
