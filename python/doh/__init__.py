@@ -7,26 +7,46 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from doh._core import version as _version
-from doh.container import Info, decode, read_info, verify
-from doh.errors import DohError, EncodeError
-from doh.signal import Signal
-
 if TYPE_CHECKING:
     from doh.codec import encode, encode_many
     from doh.config import Config
+    from doh.container import Info, decode, read_info, verify
+    from doh.errors import DohError, EncodeError
+    from doh.signal import Signal
     from doh.train.project import project
 
-__version__ = _version()
+    __version__: str
+
 __all__ = ["Config", "DohError", "EncodeError", "Info", "Signal", "__version__", "decode", "encode", "encode_many", "project", "read_info", "verify"]
 
-_LAZY = {"encode": "doh.codec", "encode_many": "doh.codec", "Config": "doh.config", "project": "doh.train.project"}
+_MODULES = {
+    "doh.codec": ("encode", "encode_many"),
+    "doh.config": ("Config",),
+    "doh.container": ("Info", "decode", "read_info", "verify"),
+    "doh.errors": ("DohError", "EncodeError"),
+    "doh.signal": ("Signal",),
+    "doh.train.project": ("project",),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+
+
+_WITH_IT = ("container", "errors", "model", "signal")  # modules that are there without an import of their own
 
 
 def __getattr__(name: str) -> object:
-    """Imports the encoder's side on first use, so that `import doh` stays free of torch."""
-    if name in _LAZY:
-        import importlib
+    """Imports on first use: `import doh` stays free of torch, and the command of numpy until it looks after Ctrl-C."""
+    if name == "__version__":
+        from doh._core import version
 
-        return getattr(importlib.import_module(_LAZY[name]), name)
+        return version()
+    from importlib import import_module
+
+    if name in _WITH_IT:
+        return import_module(f"doh.{name}")
+    if name in _MODULE_OF:
+        return getattr(import_module(_MODULE_OF[name]), name)
     raise AttributeError(f"module 'doh' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -158,6 +158,12 @@ def test_looking_at_files_imports_little(tmp_path):
         assert "doh._core" in modules and not {"torch", "skimage", "PIL", "doh.train", "png", "tifffile"} & set(modules)
 
 
+def test_ctrl_c_is_looked_after_from_the_start():
+    """What takes a while to import comes later, within main()."""
+    script = "import sys, doh.cli\nassert not {'numpy', 'typer', 'torch', 'doh._core'} & set(sys.modules)\nassert doh.decode and doh.errors.DohError"
+    assert subprocess.run([sys.executable, "-c", script], timeout=60).returncode == 0
+
+
 def test_version_and_usage():
     assert run("--version").stdout == f"doh {doh.__version__}\n"
     for words in ([], ["encode"], ["nonsense"], ["decode", "a.doh"]):
