@@ -57,10 +57,12 @@ void run_threads(uint32_t threads, ThreadFn work, IdleFn idle, void* context) {
   work(context, 0, true);
   for (uint32_t t = 1; t < threads; ++t)
     if (!starts[t].running) work(context, t, true);
-  constexpr timespec kNap{0, 200'000};  // 0.2 ms
+  constexpr long kLongest = 200'000;  // ns; the first naps are short, as small pieces of work end soon
+  timespec nap{0, 5'000};
   while (idle != nullptr && job.at_work.load(std::memory_order_acquire) != 0) {
     idle(context);
-    nanosleep(&kNap, nullptr);
+    nanosleep(&nap, nullptr);
+    nap.tv_nsec = nap.tv_nsec < kLongest / 2 ? 2 * nap.tv_nsec : kLongest;
   }
   for (uint32_t t = 1; t < threads; ++t)
     if (starts[t].running) pthread_join(starts[t].handle, nullptr);
