@@ -264,6 +264,7 @@ def _with_alpha(samples: np.ndarray, colours: int, extra: list[int]) -> tuple[np
 
 
 def not_explained(dropped: int, many: int) -> str:
+    """The remark on so many of a pixel's samples that are left out."""
     return f"{dropped} of {many} samples of each pixel not kept: the file does not say that they are colours or alpha"
 
 
